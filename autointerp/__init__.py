@@ -1,0 +1,1 @@
+"""Automated interpretability: explain, simulate and score the units of a language model."""
