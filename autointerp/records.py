@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 
 
 class AutointerpError(Exception):
-    """Something the user can mend; the message says what was seen, what was expected, what to do."""
+    """What the user can mend: the message says what was seen, what was expected, what to do."""
 
 
 class Status(StrEnum):
@@ -27,7 +27,7 @@ class Status(StrEnum):
 
     OK = "ok"
     UNDEFINED_TRUTH = "undefined_truth"
-    """The true activations are constant: no correlation exists. Excluded from means, and counted."""
+    """The true activations are constant: no correlation exists. Left out of means, counted."""
     CONSTANT_PREDICTION = "constant_prediction"
     """The simulator said the same everywhere: counts as 0 in headlines, flagged."""
     INSUFFICIENT_DATA = "insufficient_data"
@@ -40,7 +40,7 @@ class Status(StrEnum):
 
 
 class Split(StrEnum):
-    """Who may read a document; fixed by its near-duplicate cluster before any activation is seen."""
+    """Who may read a document; fixed by its near-duplicate cluster, before any activation."""
 
     EXPLAIN = "explain"
     CALIBRATE = "calibrate"

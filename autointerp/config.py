@@ -1,0 +1,297 @@
+"""Configuration: one typed model per stage, read from one YAML file.
+
+Unknown keys, wrong types and impossible values are refused with the key's path, the value seen and
+what is allowed.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from autointerp.records import AutointerpError
+from autointerp.subject.hooks import near_names
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
+"""A name given in the config: letters, digits, `_`, `.`, `-`; it becomes a file name."""
+
+
+class _Stage(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SubjectConfig(_Stage):
+    """A language model under study."""
+
+    model: str = "smollm2"
+    """`smollm2` (embedded), a folder in Hugging Face layout, or a hub id."""
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    trust_remote_code: bool = False
+
+
+class CorpusConfig(_Stage):
+    """Where texts come from and how they are cut."""
+
+    path: str
+    """A .jsonl file, a text file or a folder; `demo` is the shipped corpus."""
+    text_field: str = "text"
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Whole documents are read until the next would pass this many tokens."""
+    sequence_length: int = Field(default=129, ge=8, le=8192)
+    window_length: int = Field(default=32, ge=4, le=1024)
+    n_masked_start: int = Field(default=1, ge=0)
+    """Tokens masked at the start of every sequence: attention sinks."""
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Self:
+        if self.n_masked_start + self.window_length > self.sequence_length:
+            raise ValueError(
+                f"sequence_length {self.sequence_length} holds no window of {self.window_length} "
+                f"tokens after {self.n_masked_start} masked ones"
+            )
+        return self
+
+
+class NeuronsConfig(_Stage):
+    """MLP neurons as units, both polarities."""
+
+    type: Literal["neurons"]
+    subject: str = "subject"
+    hook_point: str
+
+
+class SaeConfig(_Stage):
+    """Latents of a sparse autoencoder as units."""
+
+    type: Literal["sae"]
+    subject: str = "subject"
+    path: str
+    """A folder in SAELens layout; `demo` is the shipped dictionary."""
+    hook_point: str | None = None
+    """Where it is read; taken from its files if left out."""
+
+
+class RecordedConfig(_Stage):
+    """Units whose activations were recorded elsewhere (`autointerp import-records`)."""
+
+    type: Literal["recorded"]
+    path: str
+    """A parquet or jsonl file with unit, tokens, activations and, if known, document."""
+
+
+UnitSourceConfig = Annotated[
+    NeuronsConfig | SaeConfig | RecordedConfig, Field(discriminator="type")
+]
+
+
+class QuotaConfig(_Stage):
+    """Windows drawn for one split."""
+
+    top: int = Field(ge=0)
+    intervals: int = Field(ge=0)
+    """Spread evenly over the ten value intervals, the highest first."""
+    hard: int = Field(ge=0)
+    silent: int = Field(ge=0)
+    random: int = Field(default=0, ge=0)
+
+    @property
+    def total(self) -> int:
+        """All windows of the split."""
+        return self.top + self.intervals + self.hard + self.silent + self.random
+
+
+class DesignConfig(_Stage):
+    """The sampling design; the default is written down in `recording/design.py`."""
+
+    name: Name = "default"
+    quotas: dict[Literal["explain", "calibrate", "test", "audit"], QuotaConfig] | None = None
+    """Per split; the splits left out keep the default quota."""
+
+
+class RecordConfig(_Stage):
+    """The recording pass."""
+
+    design: DesignConfig = DesignConfig()
+    batch_tokens: int = Field(default=2064, ge=8)
+    """Tokens per forward pass."""
+    shard_tokens: int = Field(default=8256, ge=8)
+    """Tokens per work item: what a killed run loses at most."""
+
+
+class UnitsConfig(_Stage):
+    """Which units of every source are explained and scored."""
+
+    sample: int | None = Field(default=16, ge=1)
+    """Units drawn per source, stratified by firing rate; `null` for all."""
+    ids: list[str] | None = None
+    """These units instead, as `source/index` or `source/index-`."""
+
+
+class ExplainerConfig(_Stage):
+    """One way of explaining."""
+
+    name: Name
+    type: Literal["token_activation_pairs", "top_tokens", "token_lookup"]
+    n_windows: int = Field(default=5, ge=1)
+    n_tokens: int = Field(default=8, ge=1)
+    """Tokens named (`top_tokens`)."""
+    max_new_tokens: int = Field(default=40, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+
+
+class SimulatorConfig(_Stage):
+    """Who predicts activations from words."""
+
+    name: Literal["all_at_once"] = "all_at_once"
+    model: str = "smollm2"
+    prompt: str = "simulate_text_first"
+    """Template in `prompts/`."""
+    mass_floor: float = Field(default=0.01, ge=0, le=1)
+    """Tokens on which less probability lies on levels are missing."""
+
+
+class LlmConfig(_Stage):
+    """The explainer's language model."""
+
+    model: str = "local/smollm2"
+    """`local/smollm2` or `local/FOLDER`."""
+
+
+class ScoreConfig(_Stage):
+    """Scoring by simulation on the `test` split."""
+
+    min_active_documents: int = Field(default=4, ge=1)
+    shuffled_donors: int = Field(default=5, ge=0)
+    """Other units' explanations scored on the same windows: the control."""
+    bootstrap: int = Field(default=1000, ge=100)
+
+
+class RunConfig(_Stage):
+    """A whole run."""
+
+    name: Name = "run"
+    output: str | None = None
+    """The run's folder; `results/NAME` if left out."""
+    seed: int = 0
+    subjects: dict[Name, SubjectConfig] = {}
+    corpus: CorpusConfig | None = None
+    sources: dict[Name, UnitSourceConfig] = Field(min_length=1)
+    record: RecordConfig = RecordConfig()
+    units: UnitsConfig = UnitsConfig()
+    llm: LlmConfig = LlmConfig()
+    explainers: list[ExplainerConfig] = Field(min_length=1)
+    simulator: SimulatorConfig = SimulatorConfig()
+    score: ScoreConfig = ScoreConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        for name, source in self.sources.items():
+            if isinstance(source, RecordedConfig):
+                continue
+            if source.subject not in self.subjects:
+                known = ", ".join(self.subjects) or "none"
+                raise ValueError(
+                    f"sources.{name}.subject is {source.subject!r}, but `subjects` has: {known}"
+                )
+            if self.corpus is None:
+                raise ValueError(f"sources.{name} is recorded from a subject: set `corpus:`")
+        names = [explainer.name for explainer in self.explainers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"explainers need different names, not {names}")
+        return self
+
+
+class SaeTrainConfig(_Stage):
+    """`autointerp sae train`."""
+
+    subject: SubjectConfig = SubjectConfig()
+    hook_point: str
+    corpus: CorpusConfig
+    exclude: list[str] = []
+    """Corpora none of whose documents may be trained on; `demo` is the shipped one."""
+    output: str
+    n_latents: int = Field(ge=2)
+    k: int = Field(ge=1)
+    n_tokens: int = Field(ge=1)
+    held_out_share: float = Field(default=0.02, gt=0, lt=0.5)
+    """Share of documents kept for the metrics in the card, never trained on."""
+    batch_tokens: int = Field(default=1024, ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    aux_k: int = Field(default=256, ge=0)
+    buffer_chunks: int = Field(default=16, ge=1)
+    seed: int = 0
+    threads: int | None = Field(default=None, ge=1)
+    save_dtype: Literal["float32", "float16"] = "float16"
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def load_config(path: str | Path, model: type[T]) -> T:
+    """Read a YAML file into a config.
+
+    Raises:
+        AutointerpError: naming the file, the key's path, the value and what is allowed.
+    """
+    place = Path(path).expanduser()
+    try:
+        data = yaml.safe_load(place.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AutointerpError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AutointerpError(f"config {str(path)!r} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise AutointerpError(f"config {str(path)!r} holds no keys: see the example in the README")
+    return parse_config(data, model, str(path))
+
+
+def parse_config(data: dict[str, Any], model: type[T], origin: str) -> T:
+    """Check a mapping against a config model; errors as in `load_config`."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [_problem(dict(detail), model) for detail in error.errors()]
+        raise AutointerpError(
+            f"{origin}:\n" + "\n".join(f"  {line}" for line in problems)
+        ) from None
+
+
+def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:
+    where = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(model, detail["loc"][:-1])
+        hint = f"; did you mean {near_names(str(detail['loc'][-1]), known, 1)[0]}?" if known else ""
+        return f"{where}: unknown key{hint} Known here: {', '.join(known)}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] in ("missing", "value_error"):
+        return f"{where}: {message}"
+    return f"{where}: {message}; found {detail['input']!r}"
+
+
+def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Field names of the model that lies at `path`, found through annotations."""
+    current: Any = model
+    for part in path:
+        current = _step_into(current, part)
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return sorted(current.model_fields)
+    return []
+
+
+def _step_into(annotation: Any, part: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        found = annotation.model_fields.get(str(part))
+        return found.annotation if found else None
+    if get_origin(annotation) in (dict, list):
+        return get_args(annotation)[-1]
+    for option in get_args(annotation):
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            tag = option.model_fields.get("type")
+            if tag is not None and part in get_args(tag.annotation):
+                return option
+        deeper = _step_into(option, part)
+        if deeper is not None:
+            return deeper
+    return None

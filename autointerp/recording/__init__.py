@@ -1,0 +1,1 @@
+"""Recording: corpus, sampling design, the streaming recorder, records made elsewhere."""

@@ -1,0 +1,1 @@
+"""Checkpoint formats: one small reader each, into the one `SparseAutoencoder`."""

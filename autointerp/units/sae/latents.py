@@ -1,0 +1,81 @@
+"""The latents of a sparse autoencoder as a unit source."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autointerp.records import AutointerpError
+from autointerp.subject import Subject
+from autointerp.units.base import Dense, Sparse
+from autointerp.units.sae.model import SparseAutoencoder
+
+
+@dataclass
+class SaeLatents:
+    """Latents of one dictionary, read at one hook point. Never negative, so one polarity."""
+
+    name: str
+    subject: str
+    read_at: str
+    sae: SparseAutoencoder
+    polarities: tuple[int, ...] = (1,)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        subject_name: str,
+        subject: Subject,
+        sae: SparseAutoencoder,
+        hook_point: str | None = None,
+    ) -> "SaeLatents":
+        """Attach a dictionary to a loaded subject.
+
+        Args:
+            hook_point: overrides the one its files name.
+
+        Raises:
+            AutointerpError: where no hook point is known, or `d_in` does not fit its width.
+        """
+        read_at = hook_point or sae.hook_in
+        if read_at is None:
+            raise AutointerpError(
+                f"unit source {name!r}: the dictionary's files name no hook point; set "
+                f"`hook_point:`, such as blocks.{subject.n_blocks // 2}.hook_resid_post"
+            )
+        width = subject.width_at(read_at)
+        if width != sae.d_in:
+            raise AutointerpError(
+                f"unit source {name!r}: the dictionary reads d_in = {sae.d_in} channels, but "
+                f"{read_at} of {subject.name} has {width}; it belongs to another model or place"
+            )
+        return cls(name, subject_name, read_at, sae.to(subject.device))
+
+    @property
+    def n_units(self) -> int:
+        """Number of latents."""
+        return self.sae.n_latents
+
+    @property
+    def write_at(self) -> str | None:
+        """Where the reconstruction belongs: the output place of a transcoder, else `read_at`."""
+        is_transcoder = self.sae.hook_out not in (None, self.sae.hook_in)
+        return self.sae.hook_out if is_transcoder else self.read_at
+
+    def encode(self, hidden: Tensor) -> Dense | Sparse:
+        """Latents of hidden states [n_tokens, d_in]; sparse where the dictionary selects top k."""
+        if self.sae.architecture != "topk":
+            return Dense(self.sae.encode(hidden))
+        values, units = self.sae.encode_topk(hidden)
+        tokens = torch.arange(len(hidden), device=hidden.device)[:, None].expand_as(units)
+        fired = values > 0
+        return Sparse(tokens[fired], units[fired], values[fired])
+
+    def write_directions(self, indices: list[int]) -> Tensor | None:
+        """Decoder rows, [len(indices), d_out]."""
+        return self.sae.W_dec[indices]
+
+    def fingerprint(self) -> str:
+        """Hash of the dictionary and of where it is read."""
+        return f"{self.sae.fingerprint()}@{self.read_at}"
