@@ -1,0 +1,98 @@
+"""Scores, intervals and comparisons: pure functions of arrays.
+
+A number that cannot be had is `None` with a status (or `None` alone for an interval), never NaN
+and never 0. Randomness comes from an explicit seed or generator.
+"""
+
+from autointerp.stats.calibration import (
+    Calibration,
+    LinearCalibration,
+    PercentileCalibration,
+    fit_linear,
+    fit_percentile,
+    normalise_levels,
+)
+from autointerp.stats.classification import (
+    ClassificationEstimate,
+    auprc,
+    auroc,
+    balanced_accuracy,
+    f1,
+)
+from autointerp.stats.comparison import (
+    CommonSupport,
+    benjamini_hochberg,
+    cliffs_delta,
+    common_support,
+    permutation_test,
+)
+from autointerp.stats.correlation import (
+    SimulationScore,
+    lift,
+    pooled_pearson,
+    pooled_spearman,
+    score_simulation,
+)
+from autointerp.stats.estimate import Estimate
+from autointerp.stats.expected_value import ExpectedLevel, expected_value_from_logprobs
+from autointerp.stats.intervals import (
+    BinomialResult,
+    Interval,
+    Seed,
+    bootstrap_difference,
+    bootstrap_mean,
+    exact_binomial,
+    fisher_z_interval,
+)
+from autointerp.stats.rescaled_bootstrap import (
+    Correlations,
+    Resamples,
+    bootstrap_lift,
+    bootstrap_pooled_pearson,
+    pearson_from_moments,
+    rao_wu_resamples,
+    stratified_bootstrap,
+    window_moments,
+)
+
+__all__ = [
+    "BinomialResult",
+    "Calibration",
+    "ClassificationEstimate",
+    "CommonSupport",
+    "Correlations",
+    "Estimate",
+    "ExpectedLevel",
+    "Interval",
+    "LinearCalibration",
+    "PercentileCalibration",
+    "Resamples",
+    "Seed",
+    "SimulationScore",
+    "auprc",
+    "auroc",
+    "balanced_accuracy",
+    "benjamini_hochberg",
+    "bootstrap_difference",
+    "bootstrap_lift",
+    "bootstrap_mean",
+    "bootstrap_pooled_pearson",
+    "cliffs_delta",
+    "common_support",
+    "exact_binomial",
+    "expected_value_from_logprobs",
+    "f1",
+    "fisher_z_interval",
+    "fit_linear",
+    "fit_percentile",
+    "lift",
+    "normalise_levels",
+    "pearson_from_moments",
+    "permutation_test",
+    "pooled_pearson",
+    "pooled_spearman",
+    "rao_wu_resamples",
+    "score_simulation",
+    "stratified_bootstrap",
+    "window_moments",
+]
