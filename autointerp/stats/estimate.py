@@ -46,8 +46,9 @@ def finite_vector(values: npt.ArrayLike, name: str) -> FloatArray:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
-    bad = np.flatnonzero(~np.isfinite(array))
-    if bad.size:
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = np.flatnonzero(~finite)
         raise ValueError(
             f"{name} holds {array[bad[0]]} at position {bad[0]} ({bad.size} non-finite in all); "
             "leave unknown tokens out before scoring"

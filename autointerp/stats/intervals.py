@@ -71,10 +71,11 @@ def bootstrap_mean(
     resamples (Hall 1988), never below Student's t with n - 1 degrees of freedom. With fewer than 8
     units h is Student's t.
 
-    Measured coverage at 95 % over normal, two skewed beta, zero-inflated, Bernoulli and
-    normal-with-outliers scores: 0.91-0.99 at n = 10, 0.93-0.97 at 20, 0.93-0.96 at 50. At n = 10
-    the percentile and BCa bootstraps cover 0.86-0.91 on the same continuous data and Student's t
-    0.90-0.96; at n = 4 Student's t covers 0.87-0.96, BCa 0.73-0.81.
+    Measured coverage at 95 % (2,000 samples each of normal, two skewed beta, zero-inflated,
+    Bernoulli and normal-with-outliers scores): 0.93-0.99 at n = 8 and 10, 0.95-0.96 at 20 and 50.
+    On the same populations without the Bernoulli one, at n = 10, the percentile and BCa bootstraps
+    cover 0.86-0.91 and Student's t alone 0.90-0.96; at n = 4 Student's t covers 0.88-0.95 and BCa
+    0.73-0.81.
 
     Args:
         values: [n_units], one number per unit.
@@ -112,6 +113,8 @@ def bootstrap_difference(
 
     As `bootstrap_mean`, with standard error sqrt(sd_a^2 / n_a + sd_b^2 / n_b) and Welch's degrees
     of freedom. For paired samples give their differences to `bootstrap_mean`.
+
+    Measured coverage at 95 % for two samples of one population, as there: 0.94-0.98 at n = 8 to 50.
 
     Args:
         a: [n_a] one number per unit of the first group.
