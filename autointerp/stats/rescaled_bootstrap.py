@@ -219,7 +219,7 @@ def bootstrap_pooled_pearson(
     Measured coverage at 95 % on zero-inflated windows of 32 tokens, in six designs with 10 to 60
     windows (1,000 samples each): 0.94-0.96 for r = 0.92; for an explanation that holds in half of
     the windows (r = 0.6-0.7) 0.90 with 10 windows in five strata, 0.93-0.95 with 12 or more; for
-    unrelated predictions 0.98-1.00. The percentile interval of the same replicates covers 0.72-0.89
+    unrelated predictions 0.98-1.00. The percentile interval of the same replicates covers 0.74-0.89
     in the first two cases with up to 16 windows.
 
     Args:
@@ -277,9 +277,9 @@ def bootstrap_lift(
         high = r - m + sqrt((u1 - r)² + (m - l2)² - 2 c (u1 - r)(m - l2))
 
     Measured coverage at 95 % with five unrelated donors, designs and predictions as in
-    `bootstrap_pooled_pearson`: 0.95-0.96 for r = 0.92; 0.90 with 10 windows and 0.93-0.95 with 12 or
-    more for r = 0.6-0.7; 0.97-1.00 for 0. Estimate ± t times the bootstrap error covers 0.86-0.94
-    in the second case.
+    `bootstrap_pooled_pearson`: 0.95-0.96 for r = 0.92; for r = 0.6-0.7 0.90 with 10 windows,
+    0.93-0.95 with 12 or more; 0.97-1.00 for 0. Estimate ± t times the bootstrap error covers
+    0.86-0.94 in the second case.
 
     Args:
         true: one vector [n_tokens_i] per window.

@@ -175,7 +175,7 @@ def test_lift_without_donors_is_refused():
 def test_generic_interval_agrees_with_student_for_a_mean():
     values = np.random.default_rng(0).normal(size=400)
     interval = stratified_bootstrap(
-        lambda w: (w @ values) / w.sum(axis=1), [0] * 400, range(300), n_replicates=5000, seed=0
+        lambda w: (w @ values) / w.sum(axis=1), [0] * 400, range(400), n_replicates=5000, seed=0
     )
     assert interval is not None
     half = 1.966 * values.std(ddof=1) / 20
