@@ -219,7 +219,7 @@ def bootstrap_pooled_pearson(
     Measured coverage at 95 % on zero-inflated windows of 32 tokens, in six designs with 10 to 60
     windows (1,000 samples each): 0.94-0.96 for r = 0.92; for an explanation that holds in half of
     the windows (r = 0.6-0.7) 0.90 with 10 windows in five strata, 0.93-0.95 with 12 or more; for
-    unrelated predictions 0.98-1.00. The percentile interval of the same replicates covers 0.74-0.89
+    unrelated predictions 0.97-1.00. The percentile interval of the same replicates covers 0.74-0.89
     in the first two cases with up to 16 windows.
 
     Args:
