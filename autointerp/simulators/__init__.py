@@ -1,0 +1,93 @@
+"""Simulators: predict a unit's activations from an explanation of it."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from autointerp.records import AutointerpError
+from autointerp.simulators.base import SimulationRequest, Simulator
+from autointerp.simulators.oracle import Constant, Inverted, NoisyOracle, Oracle, Rule
+from autointerp.simulators.token_lookup import TokenLookup
+
+__all__ = [
+    "Constant",
+    "Inverted",
+    "NoisyOracle",
+    "Oracle",
+    "SimulationRequest",
+    "Simulator",
+    "TokenLookup",
+    "load_simulator",
+]
+
+
+def load_simulator(name: str, **options: Any) -> Simulator:
+    """Make a simulator by name.
+
+    | name | options |
+    |---|---|
+    | `all_at_once` | `model` (as for `load_subject`; default `smollm2`) and `device`, `dtype`, or a loaded `subject`; `prompt`, `mass_floor`, `batch_tokens` |
+    | `token_lookup` | none |
+    | `oracle` | `rules` |
+    | `noisy_oracle` | `rules` or `oracle`; `snr`, `seed` |
+    | `inverted` | `rules` or `oracle` |
+    | `constant` | `level` |
+
+    Raises:
+        AutointerpError: for an unknown name or option, or where the model cannot be loaded.
+    """  # noqa: E501
+    makers: dict[str, Callable[..., Simulator]] = {
+        "all_at_once": _all_at_once,
+        "token_lookup": TokenLookup,
+        "oracle": Oracle,
+        "noisy_oracle": _noisy_oracle,
+        "inverted": _inverted,
+        "constant": Constant,
+    }
+    if name not in makers:
+        raise AutointerpError(
+            f"there is no simulator called {name!r}; known are {', '.join(sorted(makers))}"
+        )
+    maker = makers[name]
+    try:
+        inspect.signature(maker).bind(**options)
+    except TypeError as error:
+        raise AutointerpError(f"simulator {name!r}: {error}") from error
+    return maker(**options)
+
+
+def _all_at_once(
+    *,
+    model: str = "smollm2",
+    subject: Any = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    prompt: str | None = None,
+    mass_floor: float = 0.01,
+    batch_tokens: int | None = None,
+) -> Simulator:
+    from autointerp.simulators import all_at_once  # late: it imports torch
+    from autointerp.subject import load_subject
+
+    return all_at_once.AllAtOnce(
+        subject or load_subject(model, device=device, dtype=dtype),
+        prompt=prompt or all_at_once.DEFAULT_PROMPT,
+        mass_floor=mass_floor,
+        batch_tokens=batch_tokens,
+    )
+
+
+def _noisy_oracle(
+    *,
+    rules: Mapping[str, Rule] | None = None,
+    oracle: Oracle | None = None,
+    snr: float,
+    seed: int = 0,
+) -> Simulator:
+    return NoisyOracle(oracle or Oracle(rules or {}), snr, seed)
+
+
+def _inverted(
+    *, rules: Mapping[str, Rule] | None = None, oracle: Oracle | None = None
+) -> Simulator:
+    return Inverted(oracle or Oracle(rules or {}))

@@ -1,0 +1,113 @@
+"""Simulation prompts: one Jinja template gives the pieces that become token ids one by one.
+
+A template is imported as a module (nothing outside its macros is rendered) and defines
+
+| name | kind | meaning |
+|---|---|---|
+| `opening(top)` | macro | what stands before everything; `top` is the highest level |
+| `unit(explanation)` | macro | the start of a unit: its explanation |
+| `sequence(text)` | macro | the start of a sequence, given its whole text; may leave it out |
+| `token(text)` | macro | one token of the sequence, up to its level |
+| `mark` | string | follows the token; the level is predicted after it; may be empty |
+| `unknown` | string | stands where the level would, in the sequence to simulate; may be empty |
+| `separator` | string | follows every level |
+| `closing` | string | follows the last token of an example |
+| `examples` | list | the few-shot: `{explanation, tokens: [(text, level), …], hidden}`; the first `hidden` levels are shown as `unknown` |
+
+Every piece is tokenised by itself, so nothing in a corpus token can reach across its borders.
+"""  # noqa: E501
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from autointerp import resources
+from autointerp.records import AutointerpError
+
+
+@dataclass(frozen=True)
+class Example:
+    """One unit of the few-shot, with its true levels on one sequence."""
+
+    explanation: str
+    tokens: tuple[str, ...]
+    levels: tuple[int, ...]
+    """[n_tokens] levels from 0 to 10."""
+
+    hidden: int
+    """Levels of this many leading tokens are shown as `unknown`, as all are in the target."""
+
+
+@dataclass(frozen=True)
+class SimulationPrompt:
+    """The pieces of one simulation prompt; see the module's table."""
+
+    name: str
+    digest: str
+    """Hash of the template's source."""
+
+    opening: Callable[[int], str]
+    unit: Callable[[str], str]
+    sequence: Callable[[str], str]
+    token: Callable[[str], str]
+    mark: str
+    unknown: str
+    separator: str
+    closing: str
+    examples: tuple[Example, ...]
+
+
+def load_prompt(name: str) -> SimulationPrompt:
+    """Read a simulation prompt.
+
+    Args:
+        name: `simulate_text_first`, `simulate_tab_unknown`, or the path of a `.j2` file.
+
+    Raises:
+        AutointerpError: where there is no such template, or it lacks a piece.
+    """
+    file = Path(name) if name.endswith(".j2") else resources.path(f"prompts/{name}.j2")
+    try:
+        source = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise AutointerpError(f"prompt {name!r} cannot be read: {error}") from error
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    try:
+        pieces: Any = environment.from_string(source).module
+        return SimulationPrompt(
+            name=file.stem,
+            digest=hashlib.blake2b(source.encode(), digest_size=16).hexdigest(),
+            opening=pieces.opening,
+            unit=pieces.unit,
+            sequence=pieces.sequence,
+            token=pieces.token,
+            mark=pieces.mark,
+            unknown=pieces.unknown,
+            separator=pieces.separator,
+            closing=pieces.closing,
+            examples=tuple(_example(fields) for fields in pieces.examples),
+        )
+    except (jinja2.TemplateError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AutointerpError(
+            f"prompt {name!r} is not a simulation prompt: {error}; "
+            "autointerp/simulators/prompt.py lists what it must define"
+        ) from error
+
+
+def _example(fields: dict[str, Any]) -> Example:
+    pairs: Sequence[tuple[str, int]] = fields["tokens"]
+    return Example(
+        explanation=fields["explanation"],
+        tokens=tuple(text for text, _ in pairs),
+        levels=tuple(int(level) for _, level in pairs),
+        hidden=int(fields["hidden"]),
+    )
