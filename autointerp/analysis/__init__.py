@@ -1,0 +1,1 @@
+"""Analysis: aggregates with coverage and intervals, features against neurons, figures."""
