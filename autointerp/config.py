@@ -38,7 +38,9 @@ class CorpusConfig(_Stage):
     """A .jsonl file, a text file or a folder; `demo` is the shipped corpus."""
     text_field: str = "text"
     max_tokens: int | None = Field(default=None, ge=1)
-    """Whole documents are read until the next would pass this many tokens."""
+    """Documents are read until the next would pass this many tokens."""
+    max_tokens_per_document: int | None = Field(default=None, ge=1)
+    """No document is read further than this: many short looks instead of a few long ones."""
     sequence_length: int = Field(default=129, ge=8, le=8192)
     window_length: int = Field(default=32, ge=4, le=1024)
     n_masked_start: int = Field(default=1, ge=0)
@@ -125,6 +127,8 @@ class UnitsConfig(_Stage):
 
     sample: int | None = Field(default=16, ge=1)
     """Units drawn per source, stratified by firing rate; `null` for all."""
+    min_active_documents: int = Field(default=4, ge=1)
+    """Units active in fewer `explain` documents are not drawn; they are counted in the coverage."""
     ids: list[str] | None = None
     """These units instead, as `source/index` or `source/index-`."""
 
@@ -184,6 +188,7 @@ class RunConfig(_Stage):
     explainers: list[ExplainerConfig] = Field(min_length=1)
     simulator: SimulatorConfig = SimulatorConfig()
     score: ScoreConfig = ScoreConfig()
+    executor: Literal["local"] = "local"
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -316,9 +316,16 @@ class Interval:
     """A confidence interval and how it was made."""
 
     low: float
+    """Lower end, in the units of the estimate."""
+
     high: float
+    """Upper end."""
+
     level: float
+    """Nominal coverage in (0, 1)."""
+
     method: str
+    """How it was made, in words for a table's footnote."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import platform
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,7 @@ _UNIT_SCHEMA = pa.schema(
         "index": pa.int32(),
         "polarity": pa.int8(),
         "explain_density": pa.float64(),
+        "explain_active_documents": pa.int64(),
         "explain_maximum": pa.float64(),
         "row_group": pa.int32(),
         "statistics": pa.list_(_SPLIT_STATISTICS),
@@ -128,6 +129,30 @@ CREATE TABLE IF NOT EXISTS ledger (
     requests INTEGER NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL, seconds REAL NOT NULL);
 """
+
+
+@dataclass(frozen=True)
+class UnitSummary:
+    """What is known of a recorded unit without reading its windows; all of `explain`."""
+
+    unit: UnitId
+    density: float
+    """Share of tokens on which it is active."""
+
+    active_documents: int
+    """Documents in which it is active."""
+
+    maximum: float
+    """Largest activation; 0 for a dead unit."""
+
+
+_SUMMARY_COLUMNS = (
+    "index",
+    "polarity",
+    "explain_density",
+    "explain_active_documents",
+    "explain_maximum",
+)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -262,7 +287,7 @@ class RunStore:
                     writer.write_table(pa.Table.from_pylist(rows, _RECORD_SCHEMA))
                     n_groups += 1
         partial.replace(path)
-        # The statistics come last: `records_key` reads them, so a run killed in between starts over.
+        # The statistics come last: `records_key` reads them, so a run killed before starts over.
         _write_table(
             self.records_folder / f"{source}.statistics.parquet",
             pa.Table.from_pylist(unit_rows, _UNIT_SCHEMA),
@@ -272,15 +297,13 @@ class RunStore:
         self._groups.pop(source, None)
         return len(unit_rows)
 
-    def units(self, source: str) -> list[tuple[UnitId, float, float]]:
-        """All recorded units of a source: (unit, density, maximum), both of `explain`."""
-        columns = ["index", "polarity", "explain_density", "explain_maximum"]
+    def units(self, source: str) -> list["UnitSummary"]:
+        """All recorded units of a source, in recording order."""
+        columns = list(_SUMMARY_COLUMNS)
         table = _read_table(self.records_folder / f"{source}.statistics.parquet", columns)
+        rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
         return [
-            (UnitId(source, index, polarity), density, maximum)
-            for index, polarity, density, maximum in zip(
-                *(table[name].to_pylist() for name in columns), strict=True
-            )
+            UnitSummary(UnitId(source, index, polarity), *facts) for index, polarity, *facts in rows
         ]
 
     def read_units(self, units: Iterable[UnitId]) -> Iterator[UnitRecord]:
@@ -418,7 +441,7 @@ class RunStore:
         return None if row is None else _score_of(row[0], json.loads(row[1]))
 
     def add_to_ledger(self, **entry: Any) -> None:
-        """Commit what one batch of requests cost; columns as in table `ledger` without id and at."""
+        """Commit what one batch of requests cost: the columns of `ledger` but id and at."""
         names = ("purpose", "model", "requests", "input_tokens", "cached_tokens", "output_tokens",
                  "seconds")  # fmt: skip
         with self.database as db:
@@ -521,10 +544,12 @@ def _unit_row(unit: UnitRecord, row_group: int) -> dict[str, Any]:
     n_tokens = sum(len(record.activations) for record in explain_records)
     n_active = sum(int((record.activations > 0).sum()) for record in explain_records)
     sampled_density = n_active / n_tokens if n_tokens else 0.0
+    sampled_documents = len({r.document_id for r in explain_records if r.maximum > 0})
     return {
         "index": unit.unit.index,
         "polarity": unit.unit.polarity,
         "explain_density": explain.density if explain else sampled_density,
+        "explain_active_documents": explain.n_active_documents if explain else sampled_documents,
         "explain_maximum": unit.explain_maximum(),
         "row_group": row_group,
         "statistics": [_statistics_row(split, s) for split, s in unit.statistics.items()],

@@ -176,6 +176,7 @@ def sequences_of(
     length: int,
     n_masked_start: int = 1,
     min_length: int,
+    max_tokens: int | None = None,
 ) -> list[Sequence]:
     """Cut one document into sequences of at most `length` tokens; none crosses documents.
 
@@ -184,6 +185,7 @@ def sequences_of(
 
     Args:
         min_length: a shorter remainder at the end of the document is dropped.
+        max_tokens: the document is read no further than this.
     """
     encoding = tokenizer(
         document.text,
@@ -195,8 +197,9 @@ def sequences_of(
     spans = np.asarray(encoding["offset_mapping"], dtype=np.int32).reshape(-1, 2)
     special = np.isin(ids, np.asarray(tokenizer.all_special_ids, dtype=np.int32))
     sequences = []
-    for start in range(0, len(ids), length):
-        part = slice(start, start + length)
+    n_read = len(ids) if max_tokens is None else min(max_tokens, len(ids))
+    for start in range(0, n_read, length):
+        part = slice(start, min(start + length, n_read))
         if len(ids[part]) < min_length:
             break
         masked = special[part].copy()
@@ -225,11 +228,16 @@ def sequences_of_corpus(
     n_masked_start: int,
     min_length: int,
     max_tokens: int | None,
+    max_tokens_per_document: int | None = None,
 ) -> list[Sequence]:
-    """Sequences of a whole corpus in reading order, whole documents, up to `max_tokens` tokens."""
+    """Sequences of a corpus, up to `max_tokens` tokens.
+
+    Documents come in the order of their ids, which are hashes: what a limit leaves out is a random
+    part of the corpus, whatever the order of its files.
+    """
     chosen: list[Sequence] = []
     n_tokens = 0
-    for document in corpus.documents:
+    for document in sorted(corpus.documents, key=lambda d: d.document_id):
         found = sequences_of(
             document,
             corpus.split_of(document.document_id),
@@ -237,6 +245,7 @@ def sequences_of_corpus(
             length=length,
             n_masked_start=n_masked_start,
             min_length=min_length,
+            max_tokens=max_tokens_per_document,
         )
         size = sum(len(sequence.token_ids) for sequence in found)
         if max_tokens is not None and n_tokens + size > max_tokens:

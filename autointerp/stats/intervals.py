@@ -13,29 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from autointerp.records import Interval
 from autointerp.stats.estimate import FloatArray, finite_vector
 
 Seed: TypeAlias = int | np.random.Generator
 
 MIN_BOOTSTRAP_SIZE = 8
 """Below this sample size studentised resamples are too wild, and Student's t is used alone."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval."""
-
-    low: float
-    """Lower end, in the units of the estimate."""
-
-    high: float
-    """Upper end."""
-
-    level: float
-    """Nominal coverage in (0, 1)."""
-
-    method: str
-    """How it was made, in words for a table's footnote."""
 
 
 @dataclass(frozen=True)

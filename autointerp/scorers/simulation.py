@@ -1,0 +1,243 @@
+"""Score an explanation by simulation (Bills et al. 2023), with its shuffled control.
+
+    score = pearson(true activations, simulated levels), all tokens of all windows pooled
+    lift  = score(own explanation) - mean over donors of score(donor's explanation)
+
+on the same windows of the same unit. The second is the headline: a unit has a score of its own
+that any explanation would get, and only what is above it is due to the words.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autointerp import stats
+from autointerp.records import (
+    ActivationRecord,
+    ControlScore,
+    Explanation,
+    Interval,
+    Score,
+    Simulation,
+    Split,
+    Status,
+    Strata,
+    UnitRecord,
+    content_key,
+    derived_seed,
+)
+from autointerp.simulators import SimulationRequest
+
+
+IMPORTED_DESIGN = "imported"
+"""Name of the design of windows that were chosen elsewhere: their probabilities are unknown."""
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """One explanation of one unit, and the explanations of other units to compare it with."""
+
+    record: UnitRecord
+    explanation: Explanation
+    donors: tuple[Explanation, ...]
+    """Explanations of other units, status ok; rate-matched, no near copies."""
+
+    simulator: str
+    """Name of the simulator that will answer."""
+
+    simulator_fingerprint: str
+    key: str
+
+
+@dataclass(frozen=True)
+class SimulationScorer:
+    """Scores by simulation on the `test` windows of the partition (`random` is left out)."""
+
+    design: str
+    """Name of the sampling design the windows came from."""
+
+    min_active_documents: int = 4
+    n_replicates: int = 1000
+    seed: int = 0
+    split: Split = Split.TEST
+    name: str = "simulation"
+
+    def windows(self, record: UnitRecord) -> tuple[ActivationRecord, ...]:
+        """The windows that are scored, neighbouring strata adjacent."""
+        return tuple(r for r in record.of(self.split) if r.stratum != Strata.RANDOM)
+
+    def score(
+        self, job: ScoreJob
+    ) -> Generator[Sequence[SimulationRequest], Sequence[list[Simulation]], Score]:
+        """Ask for the simulations under the own and the donors' explanations; return the score."""
+        windows = self.windows(job.record)
+        active = {w.document_id for w in windows if Strata.is_active(w.stratum)}
+        facts = _Facts(
+            n_windows=len(windows),
+            n_documents=len({w.document_id for w in windows}),
+            n_active_documents=len(active),
+        )
+        if job.explanation.status != Status.OK or job.explanation.text is None:
+            return self._missing(job, facts, job.explanation.status, job.explanation.reason)
+        if len(active) < self.min_active_documents:
+            return self._missing(
+                job,
+                facts,
+                Status.INSUFFICIENT_DATA,
+                f"active in {len(active)} sampled {self.split} documents, "
+                f"{self.min_active_documents} needed",
+            )
+        answers = yield self.requests(job)
+        return self._score(job, facts, windows, answers[0], list(answers[1:]))
+
+    def requests(self, job: ScoreJob) -> list[SimulationRequest]:
+        """What the score needs: the own explanation first, then the donors' in order."""
+        sequences = tuple(window.tokens for window in self.windows(job.record))
+        texts = [job.explanation.text, *(donor.text for donor in job.donors)]
+        return [SimulationRequest(text or "", sequences) for text in texts]
+
+    def _missing(self, job: ScoreJob, facts: "_Facts", status: Status, reason: str) -> Score:
+        return Score(
+            **self._identity(job),
+            value=None,
+            status=status,
+            reason=reason,
+            n_windows=facts.n_windows,
+            n_documents=facts.n_documents,
+            n_active_documents=facts.n_active_documents,
+        )
+
+    def _identity(self, job: ScoreJob) -> dict:
+        return {
+            "unit": job.record.unit,
+            "explanation_key": job.explanation.key,
+            "explainer": job.explanation.explainer,
+            "scorer": self.name,
+            "simulator": job.simulator,
+            "key": job.key,
+            "split": self.split,
+            "design": self.design,
+        }
+
+    def _score(
+        self,
+        job: ScoreJob,
+        facts: "_Facts",
+        windows: tuple[ActivationRecord, ...],
+        own: list[Simulation],
+        donors: list[list[Simulation]],
+    ) -> Score:
+        # One set of tokens for all: what the own simulation or any donor's does not know is left
+        # out of every score, so that own and control are compared on the same tokens.
+        kept = [
+            ~window.masked & np.logical_and.reduce([part[i].known for part in (own, *donors)])
+            for i, window in enumerate(windows)
+        ]
+        n_unknown = sum(int((~w.masked & ~k).sum()) for w, k in zip(windows, kept, strict=True))
+        used = [i for i, keep in enumerate(kept) if keep.any()]
+        true = [windows[i].activations[kept[i]].astype(np.float64) for i in used]
+
+        def predicted(parts: list[Simulation]) -> list[np.ndarray]:
+            return [parts[i].expected[kept[i]].astype(np.float64) for i in used]
+
+        expected = predicted(own)
+        others = [predicted(parts) for parts in donors]
+        strata = [windows[i].stratum for i in used]
+        clusters = [windows[i].document_id for i in used]
+        weights = [1.0 / windows[i].probability for i in used]
+        result = stats.score_simulation(true, expected)
+        controls = tuple(
+            _control(true, other, donor) for other, donor in zip(others, job.donors, strict=True)
+        )
+        seed = derived_seed(self.seed, "bootstrap", job.record.unit)
+        options = {"n_replicates": self.n_replicates, "seed": seed}
+        interval = lift_interval = control_mean = lift = None
+        if result.status != Status.UNDEFINED_TRUTH:
+            interval = stats.bootstrap_pooled_pearson(true, expected, strata, clusters, **options)
+        if controls and result.status != Status.UNDEFINED_TRUTH:
+            control_mean = float(np.mean([_counted(c.value, c.status) for c in controls]))
+            lift = _counted(result.ev_correlation_score, result.status) - control_mean
+            lift_interval = stats.bootstrap_lift(
+                true, expected, others, strata, clusters, **options
+            )
+        value, status = result.ev_correlation_score, result.status
+        # Windows recorded elsewhere come without inclusion probabilities.
+        population = (
+            stats.Estimate(None, Status.NOT_RUN)
+            if self.design == IMPORTED_DESIGN
+            else stats.pooled_pearson(true, expected, weights=weights)
+        )
+        spearman = stats.pooled_spearman(true, expected)
+        intensity = stats.pooled_spearman(true, expected, active_only=True)
+        return Score(
+            **self._identity(job),
+            value=value,
+            status=status,
+            interval=_plain(interval),
+            controls=controls,
+            control_mean=control_mean,
+            lift=lift,
+            lift_interval=_plain(lift_interval),
+            n_tokens=sum(len(t) for t in true),
+            n_windows=facts.n_windows,
+            n_documents=facts.n_documents,
+            n_active_documents=facts.n_active_documents,
+            n_unknown_tokens=n_unknown,
+            reason=_reason(status),
+            details={
+                "rsquared_score": result.rsquared_score,
+                "absolute_dev_explained_score": result.absolute_dev_explained_score,
+                "population_correlation": population.value,
+                "population_correlation_status": str(population.status),
+                "spearman": spearman.value,
+                "spearman_status": str(spearman.status),
+                "intensity_spearman": intensity.value,
+                "intensity_spearman_status": str(intensity.status),
+                "mean_level_mass": float(
+                    np.mean(np.concatenate([part.level_mass for part in own]))
+                ),
+                "simulation_key": simulation_key(self.requests(job)[0], job.simulator_fingerprint),
+            },
+        )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    n_windows: int
+    n_documents: int
+    n_active_documents: int
+
+
+def simulation_key(request: SimulationRequest, simulator_fingerprint: str) -> str:
+    """Key of the answer to a request: depends on the texts read and on who reads, nothing else."""
+    return content_key(
+        "simulation",
+        explanation=request.explanation,
+        simulator=simulator_fingerprint,
+        sequences=request.sequences,
+    )
+
+
+def _control(true: list, expected: list, donor: Explanation) -> ControlScore:
+    found = stats.pooled_pearson(true, expected)
+    return ControlScore("shuffled", found.value, found.status, donor.unit, donor.key)
+
+
+def _counted(value: float | None, status: Status) -> float:
+    """A constant prediction counts 0; an undefined truth never gets here."""
+    return 0.0 if value is None or status == Status.CONSTANT_PREDICTION else value
+
+
+def _plain(interval: Interval | None) -> Interval | None:
+    if interval is None:
+        return None
+    low, high = float(interval.low), float(interval.high)
+    return Interval(low, high, float(interval.level), interval.method)
+
+
+def _reason(status: Status) -> str:
+    return {
+        Status.UNDEFINED_TRUTH: "the true activations are constant on the scored tokens",
+        Status.CONSTANT_PREDICTION: "the simulator predicted the same level on every token",
+    }.get(status, "")
