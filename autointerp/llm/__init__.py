@@ -1,0 +1,63 @@
+"""Language models that answer: one client protocol, the cache, the driver of generators."""
+
+from typing import TYPE_CHECKING
+
+from autointerp.llm.base import (
+    Capabilities,
+    LlmClient,
+    Message,
+    Request,
+    Response,
+    ResponseStatus,
+    TokenLogprobs,
+    Usage,
+    check_capabilities,
+    request_key,
+)
+from autointerp.llm.cache import ResponseCache
+from autointerp.llm.driver import CachedClient, LedgerEntry, drive
+from autointerp.records import AutointerpError
+
+if TYPE_CHECKING:
+    from autointerp.subject import Subject
+
+__all__ = [
+    "CachedClient",
+    "Capabilities",
+    "LedgerEntry",
+    "LlmClient",
+    "Message",
+    "Request",
+    "Response",
+    "ResponseCache",
+    "ResponseStatus",
+    "TokenLogprobs",
+    "Usage",
+    "check_capabilities",
+    "drive",
+    "load_client",
+    "request_key",
+]
+
+
+def load_client(name: str, subject: "Subject | None" = None) -> LlmClient:
+    """Make a client by name.
+
+    Args:
+        name: `local/smollm2` (the embedded model) or `local/FOLDER`, a folder in Hugging Face
+            layout.
+        subject: a model that is loaded already; used where it is the one that is named.
+
+    Raises:
+        AutointerpError: for an unknown provider, or where the model cannot be loaded.
+    """
+    provider, _, model = name.partition("/")
+    if provider != "local" or not model:
+        raise AutointerpError(
+            f"there is no language model called {name!r}: write local/smollm2 for the embedded "
+            "model or local/FOLDER for a folder in Hugging Face layout"
+        )
+    from autointerp.llm.local import LocalClient  # late: it imports torch
+    from autointerp.subject import load_subject
+
+    return LocalClient(subject if subject and subject.name == model else load_subject(model))
