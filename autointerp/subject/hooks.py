@@ -5,12 +5,13 @@ by value against TransformerLens on GPT-2, NeoX, Llama and Gemma 2. A place the 
 is written as a module path: `model.layers.12:output` or `model.layers.12.mlp:input`.
 """
 
-import difflib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
+from autointerp.names import near_names
 from autointerp.records import AutointerpError
 
 
@@ -70,7 +71,8 @@ FAMILIES: dict[str, Family] = {
         name: Family("model.layers", _LLAMA)
         for name in ("llama", "mistral", "qwen2", "qwen3", "smollm3")
     },
-    **{name: Family("model.layers", _GEMMA) for name in ("gemma2", "gemma3", "gemma3_text")},
+    **{name: Family("model.layers", _GEMMA) for name in ("gemma2", "gemma3_text")},
+    "gemma3": Family("model.language_model.layers", _GEMMA),
 }
 """Model family by `config.model_type`."""
 
@@ -98,18 +100,18 @@ class HookPoint:
         return found
 
 
+def _model_type(model: nn.Module) -> str:
+    config: Any = model.config
+    return str(config.model_type)
+
+
 def hook_names(model: nn.Module) -> list[str]:
     """All TransformerLens names that the table knows for this model; empty for other families."""
-    family = FAMILIES.get(model.config.model_type)
+    family = FAMILIES.get(_model_type(model))
     if family is None:
         return []
-    n_blocks = len(model.get_submodule(family.blocks))
+    n_blocks = sum(1 for _ in model.get_submodule(family.blocks).children())
     return [f"blocks.{i}.{point}" for i in range(n_blocks) for point in family.points]
-
-
-def near_names(name: str, known: list[str], n: int = 5) -> list[str]:
-    """Names from `known` that look like `name`, nearest first."""
-    return difflib.get_close_matches(name, known, n=n, cutoff=0.5) or known[:n]
 
 
 def resolve(model: nn.Module, name: str) -> HookPoint:
@@ -121,7 +123,7 @@ def resolve(model: nn.Module, name: str) -> HookPoint:
     Raises:
         AutointerpError: where the model has no such place; lists the near ones.
     """
-    family = FAMILIES.get(model.config.model_type)
+    family = FAMILIES.get(_model_type(model))
     if ":" in name:
         return _resolve_module(model, name, family)
     known = hook_names(model)
@@ -130,7 +132,7 @@ def resolve(model: nn.Module, name: str) -> HookPoint:
         where = (
             f"near ones: {', '.join(near_names(name, known))}"
             if known
-            else f"models of type {model.config.model_type!r} have no TransformerLens names here; "
+            else f"models of type {_model_type(model)!r} have no TransformerLens names here; "
             "write a module path such as model.layers.12:output"
         )
         raise AutointerpError(f"hook point {name!r} does not exist in this model; {where}")

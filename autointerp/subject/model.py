@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from torch import Tensor
 
 from autointerp.records import AutointerpError
 from autointerp.subject import embedded, hooks
@@ -24,7 +25,9 @@ class Subject:
     name: str
     """The name it was asked for by: `smollm2`, a folder, a hub id."""
 
-    model: nn.Module
+    model: Any
+    """A transformers model with an LM head."""
+
     tokenizer: Any
     device: torch.device
     fingerprint: str
@@ -67,7 +70,7 @@ class Subject:
         Returns:
             name → [batch, n_tokens, width], in the model's dtype, on its device.
         """
-        points = [self.hook(name) for name in hook_points]
+        points = [self.hook(name) for name in dict.fromkeys(hook_points)]
         captured: dict[str, Tensor] = {}
         wanted = len(points)
 
@@ -152,7 +155,7 @@ def load_subject(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = torch_device = choose_device(device)
+    place = choose_device(device)
     source: str | Path = (
         embedded.embedded_model_folder() if name == embedded.EMBEDDED_NAME else name
     )
@@ -165,11 +168,11 @@ def load_subject(
             attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise AutointerpError(
             f"model {name!r} could not be loaded: {_first_line(error)}"
         ) from error
-    model = model.to(place).eval()
+    model = cast(Any, model).to(place).eval()
     model.requires_grad_(False)
     return Subject(name, model, tokenizer, place, _fingerprint(model))
 
@@ -204,7 +207,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0][:300]
 
 
-def _fingerprint(model: nn.Module) -> str:
+def _fingerprint(model: Any) -> str:
     """BLAKE2b of the configuration and of every weight's name, shape, dtype and bytes."""
     digest = hashlib.blake2b(digest_size=16)
     config = {k: v for k, v in model.config.to_dict().items() if k not in _LOADING_FACTS}

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from conftest import FAMILIES
+
+TOKENS = torch.tensor([[5, 9, 2, 33, 7, 1, 60], [8, 8, 3, 21, 50, 4, 12]])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_run_stops_at_the_deepest_hook(family, tiny_subject):
+    subject = tiny_subject(family, n_blocks=4)
+    calls = []
+    for block in range(4):
+        module = subject.hook(f"blocks.{block}.hook_resid_post").module
+        module.register_forward_hook(lambda *_, block=block: calls.append(block))
+    subject.model.get_output_embeddings().register_forward_hook(lambda *_: calls.append("lm_head"))
+
+    subject.run(TOKENS, ["blocks.1.hook_resid_post", "blocks.0.mlp.hook_post"])
+    assert calls in ([0], [0, 1])  # a block's own hooks may run before the one that stops
+    calls.clear()
+    subject.run(TOKENS, ["blocks.2.hook_resid_pre"])
+    assert calls == [0, 1]
+    calls.clear()
+    name = "blocks.1.hook_resid_pre"
+    subject.run(TOKENS, [name, name])
+    assert calls == [0]
+    calls.clear()
+    subject.run(TOKENS, ["blocks.3.hook_resid_post"])
+    assert "lm_head" not in calls
+
+
+def test_a_run_leaves_no_hook_behind(tiny_subject):
+    subject = tiny_subject("llama")
+    subject.run(TOKENS, ["blocks.0.hook_resid_post"])
+    module = subject.hook("blocks.0.hook_resid_post").module
+    assert not module._forward_hooks and not module._forward_pre_hooks
+    assert subject.model(TOKENS).logits.shape == (2, 7, 64)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_on_the_right_changes_nothing(family, tiny_subject):
+    subject = tiny_subject(family)
+    names = ["blocks.0.mlp.hook_post", "blocks.2.hook_resid_post"]
+    alone = subject.run(TOKENS[:1, :4], names)
+    mask = torch.ones_like(TOKENS)
+    mask[0, 4:] = 0
+    padded = subject.run(TOKENS, names, mask)
+    for name in names:
+        torch.testing.assert_close(padded[name][0, :4], alone[name][0], rtol=1e-5, atol=1e-5)
+
+
+def test_width_at_a_hook_point(tiny_subject):
+    subject = tiny_subject("gpt2")
+    assert subject.width_at("blocks.0.hook_resid_post") == subject.d_model == 16
+    assert subject.width_at("blocks.0.mlp.hook_post") == 64
+    assert subject.n_blocks == 3
