@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from autointerp.records import content_key
 from autointerp.subject import Subject
@@ -22,35 +22,40 @@ class Neurons:
     read_at: str
     n_units: int
     down_projection: Tensor | None = None
-    """[n_units, d_model] what each neuron writes to the residual stream, where it is known."""
+    """[n_units, d_out] what each neuron writes at `write_at`, where it is known."""
+
+    write_at: str | None = None
+    """Output of the projection that reads them: `hook_mlp_out`, but not on Gemma, where a norm lies
+    between the two."""
 
     polarities: tuple[int, ...] = (1, -1)
-
-    @property
-    def write_at(self) -> str | None:
-        """The MLP's output at the same block, for hook points named as TransformerLens does."""
-        if self.down_projection is None:
-            return None
-        return self.read_at.replace("mlp.hook_post", "hook_mlp_out")
 
     @classmethod
     def of(cls, name: str, subject_name: str, subject: Subject, hook_point: str) -> "Neurons":
         """The neurons at `hook_point` of a loaded subject."""
         hook = subject.hook(hook_point)
-        weight = getattr(hook.module, "weight", None) if hook.side == "input" else None
         n_units = subject.width_at(hook_point)
-        if weight is not None:
-            # nn.Linear keeps [d_out, d_in]; GPT-2's Conv1D keeps [d_in, d_out].
-            is_conv1d = type(hook.module).__name__ == "Conv1D"
-            weight = weight if is_conv1d else weight.T
-        return cls(name, subject_name, hook_point, n_units, weight)
+        # GPT-2's Conv1D keeps [d_in, d_out]; nn.Linear keeps [d_out, d_in].
+        is_conv1d = type(hook.module).__name__ == "Conv1D"
+        if hook.side != "input" or not (is_conv1d or isinstance(hook.module, nn.Linear)):
+            return cls(name, subject_name, hook_point, n_units)
+        weight = hook.module.weight
+        assert isinstance(weight, Tensor)
+        paths = {module: path for path, module in subject.model.named_modules()}
+        write_at = f"{paths[hook.module]}:output"
+        if hook_point.endswith(".mlp.hook_post"):
+            mlp_out = hook_point.replace("mlp.hook_post", "hook_mlp_out")
+            if hook.module in set(subject.hook(mlp_out).module.modules()):
+                write_at = mlp_out
+        rows = weight if is_conv1d else weight.T
+        return cls(name, subject_name, hook_point, n_units, rows, write_at)
 
     def encode(self, hidden: Tensor) -> Dense:
         """The hidden state itself, in float32."""
         return Dense(hidden.float())
 
     def write_directions(self, indices: list[int]) -> Tensor | None:
-        """Rows of the down projection, [len(indices), d_model]."""
+        """Rows of the down projection, [len(indices), d_out]."""
         return None if self.down_projection is None else self.down_projection[indices].float()
 
     def fingerprint(self) -> str:

@@ -9,6 +9,7 @@ x̂ = back(f W_dec + b_dec) + x W_skip
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class SparseAutoencoder:
     hook_out: str | None = None
     """Hook point it reconstructs; equals `hook_in` for an autoencoder."""
 
-    metadata: dict = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     """What else the files say: model name, context size, training data."""
 
     @property

@@ -9,7 +9,7 @@ is what keeps latents alive. Decoder rows have unit norm.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from autointerp.records import AutointerpError
 from autointerp.units.sae.model import SparseAutoencoder
 
 
@@ -122,13 +123,17 @@ def train_topk(
         if report is not None and (step % 50 == 0 or step == n_steps):
             rate = (step - reported_step) * settings.batch_tokens / max(now - reported, 1e-9)
             dead = float((silent_tokens > settings.dead_after_tokens).float().mean())
-            report(Progress(step * settings.batch_tokens, float(loss.detach()), 1 - unexplained, dead, rate))
+            report(
+                Progress(
+                    step * settings.batch_tokens, float(loss.detach()), 1 - unexplained, dead, rate
+                )
+            )
             reported, reported_step = now, step
         if now - saved > settings.checkpoint_seconds or step == n_steps:
             save()
             saved = now
-    final = {name: p.detach() for name, p in parameters.items()}
-    return SparseAutoencoder("topk", b_pre=final["b_dec"], k=settings.k, **final)
+    W_enc, b_enc, W_dec, b_dec = (parameters[name].detach() for name in names)
+    return SparseAutoencoder("topk", W_enc, b_enc, b_dec, W_dec, b_dec, k=settings.k)
 
 
 def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -215,6 +220,11 @@ def shuffled_batches(
     def batches(n_used: int) -> Iterator[Tensor]:
         first = next(activations(0))
         per_buffer = len(first) * chunks_in_buffer // batch_tokens
+        if not per_buffer:
+            raise AutointerpError(
+                f"batch_tokens {batch_tokens} is more than the buffer of "
+                f"{len(first) * chunks_in_buffer} tokens; raise buffer_chunks"
+            )
         number, offset = divmod(n_used, per_buffer)
         source = activations(number * chunks_in_buffer)
         while True:
@@ -251,6 +261,6 @@ def _max_cosine(W_dec: Tensor) -> Tensor:
     return cosine.fill_diagonal_(-1).amax(1)
 
 
-def write_metrics(path: Path, metrics: dict[str, object]) -> None:
+def write_metrics(path: Path, metrics: Mapping[str, object]) -> None:
     """Write metrics as JSON beside the dictionary."""
     path.write_text(json.dumps(metrics, indent=2) + "\n")

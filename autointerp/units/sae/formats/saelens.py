@@ -2,7 +2,8 @@
 
 Tensors as stored: W_enc [d_in, n_latents], W_dec [n_latents, d_in], b_enc, b_dec, and `threshold`
 (jumprelu) or `b_gate`, `b_mag`, `r_mag` (gated, which has no b_enc). b_dec is subtracted on the way
-in where `apply_b_dec_to_input` says so.
+in where `apply_b_dec_to_input` says so. Before version 6 the config was flat and named some keys
+otherwise; `_as_version_6` reads those.
 """
 
 import json
@@ -40,11 +41,13 @@ def read(folder: Path) -> SparseAutoencoder:
         AutointerpError: where the files are damaged, hold NaN, or contradict each other.
     """
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text())
+        found: Any = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         tensors = {k: v.float() for k, v in load_file(folder / WEIGHTS_FILE).items()}
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise AutointerpError(f"{folder}: damaged file ({error})") from error
-
+    if not isinstance(found, dict):
+        raise AutointerpError(f"{folder / CONFIG_FILE}: no keys; it holds {str(found)[:80]!r}")
+    config = _as_version_6(found)
     architecture = str(config.get("architecture", "standard"))
     normalisation = str(config.get("normalize_activations", "none"))
     if architecture not in _ACTIVATION:
@@ -57,19 +60,22 @@ def read(folder: Path) -> SparseAutoencoder:
             f"{folder / CONFIG_FILE}: normalize_activations {normalisation!r} is not one of "
             f"{', '.join(_NORMALISATION)}"
         )
-    d_in, n_latents = int(config["d_in"]), int(config["d_sae"])
-    shapes = {
+    d_in, n_latents = _count(folder, config, "d_in"), _count(folder, config, "d_sae")
+    k = _count(folder, config, "k", n_latents) if architecture == "topk" else None
+    per_latent = {"gated": ("b_gate", "b_mag", "r_mag"), "jumprelu": ("b_enc", "threshold")}
+    shapes: dict[str, tuple[int, ...]] = {
         "W_enc": (d_in, n_latents),
         "W_dec": (n_latents, d_in),
         "b_dec": (d_in,),
-        **({"threshold": (n_latents,)} if architecture == "jumprelu" else {}),
-        **(
-            dict.fromkeys(("b_gate", "b_mag", "r_mag"), (n_latents,))
-            if architecture == "gated"
-            else {"b_enc": (n_latents,)}
-        ),
     }
+    shapes |= dict.fromkeys(per_latent.get(architecture, ("b_enc",)), (n_latents,))
     _check(folder, tensors, shapes)
+    scaling = tensors.get("scaling_factor")
+    if scaling is not None and not bool((scaling == 1).all()):
+        raise AutointerpError(
+            f"{folder / WEIGHTS_FILE}: latents are scaled by `scaling_factor`, which is not read "
+            "here; fold it into the weights first"
+        )
 
     b_dec = tensors["b_dec"]
     W_enc, b_enc, W_dec = tensors["W_enc"], tensors.get("b_enc"), tensors["W_dec"]
@@ -78,7 +84,8 @@ def read(folder: Path) -> SparseAutoencoder:
         norms = W_dec.norm(dim=1)
         assert b_enc is not None
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
-    metadata = dict(config.get("metadata") or {})
+    given = config.get("metadata")
+    metadata: dict[str, Any] = given if isinstance(given, dict) else {}
     hook_in = metadata.get("hook_name") or config.get("hook_name")
     return SparseAutoencoder(
         architecture=_ACTIVATION[architecture],
@@ -87,7 +94,7 @@ def read(folder: Path) -> SparseAutoencoder:
         b_pre=b_dec if config.get("apply_b_dec_to_input", True) else torch.zeros(d_in),
         W_dec=W_dec,
         b_dec=b_dec,
-        k=int(config["k"]) if architecture == "topk" else None,
+        k=k,
         threshold=tensors.get("threshold"),
         gate=(tensors["b_gate"], tensors["r_mag"], tensors["b_mag"])
         if architecture == "gated"
@@ -124,6 +131,36 @@ def write_topk(
         "metadata": {"sae_lens_version": "6.54.12", **metadata},
     }
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _as_version_6(config: dict[str, Any]) -> dict[str, Any]:
+    """A config of any version with the keys of version 6.
+
+    Before it a TopK dictionary had no architecture of its own, only an activation function: read
+    without this rule it would pass for a ReLU dictionary.
+    """
+    current = dict(config)
+    activation = config.get("activation_fn_str", config.get("activation_fn"))
+    if activation == "topk":
+        arguments = config.get("activation_fn_kwargs")
+        current["architecture"] = "topk"
+        current.setdefault("k", arguments.get("k") if isinstance(arguments, dict) else None)
+    elif activation not in (None, "relu"):
+        current["architecture"] = f"activation_fn {activation}"
+    normalisation = config.get("normalize_activations", "none")
+    if not isinstance(normalisation, str):
+        current["normalize_activations"] = "expected_average_only_in" if normalisation else "none"
+    current.setdefault("hook_name", config.get("hook_point"))
+    return current
+
+
+def _count(folder: Path, config: dict[str, Any], key: str, most: int | None = None) -> int:
+    """A positive integer of the config."""
+    value = config.get(key)
+    if not isinstance(value, int) or value < 1 or (most is not None and value > most):
+        limit = "a positive integer" if most is None else f"an integer from 1 to {most}"
+        raise AutointerpError(f"{folder / CONFIG_FILE}: {key} is {value!r}, not {limit}")
+    return value
 
 
 def _check(folder: Path, tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
