@@ -1,0 +1,80 @@
+import csv
+import json
+from pathlib import Path
+
+from autointerp.analysis.tables import (
+    SCORE_COLUMNS,
+    explanation_rows,
+    score_rows,
+    write_explanations,
+    write_scores,
+)
+from autointerp.records import SCHEMA_VERSION, UnitId
+
+from .synthetic import EXPLAINERS, every_kind, run_of, unit_of
+
+
+def test_every_unit_and_explainer_has_one_row() -> None:
+    results = every_kind()
+    rows = list(explanation_rows(results))
+    assert len(rows) == len(results.units) * len(EXPLAINERS)
+    assert len({(row["unit"], row["explainer"]) for row in rows}) == len(rows)
+    assert {row["schema_version"] for row in rows} == {SCHEMA_VERSION}
+
+
+def test_a_row_holds_score_lift_controls_and_keys() -> None:
+    row = next(explanation_rows(every_kind()))
+    assert (row["unit"], row["explainer"], row["status"]) == ("features/0", "words", "ok")
+    assert row["score"] == 0.5
+    assert row["lift"] == 0.4
+    assert row["lookup_score"] == 0.5
+    assert [control["score"] for control in row["controls"]] == [0.1, 0.1]
+    assert row["controls"][0]["donor"] == "features/1"
+    assert row["keys"] == {
+        "explanation": "e-features/0-words",
+        "score": "s-features/0-words",
+    }
+    assert row["score_interval"]["level"] == 0.95
+
+
+def test_missing_numbers_are_null_with_a_status_and_a_reason(tmp_path: Path) -> None:
+    write_explanations(every_kind(), tmp_path / "explanations.jsonl")
+    lines = (tmp_path / "explanations.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = {(row["unit"], row["explainer"]): row for row in map(json.loads, lines)}
+    failed = rows["features/6", "words"]
+    assert (failed["score"], failed["status"], failed["stage"]) == (None, "failed", "explanation")
+    assert failed["reason"] == "the answer repeated the question"
+    assert failed["explanation"] is None
+    assert rows["features/7", "words"]["status"] == "dead"
+    assert rows["features/2", "words"]["status"] == "constant_prediction"
+
+
+def test_scores_csv_has_empty_cells_where_numbers_are_missing(tmp_path: Path) -> None:
+    write_scores(every_kind(), tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == SCORE_COLUMNS
+    undefined = next(r for r in rows if r["unit"] == "features/3" and r["explainer"] == "words")
+    assert (undefined["score"], undefined["lift"]) == ("", "")
+    assert undefined["status"] == "undefined_truth"
+    assert float(rows[0]["score_low"]) == 0.4
+    assert len(rows) == len(list(score_rows(every_kind())))
+
+
+def test_texts_that_a_model_wrote_never_reach_the_spreadsheet(tmp_path: Path) -> None:
+    unit = unit_of(UnitId("features", 0), 0.5, text='=HYPERLINK("http://x")')
+    write_scores(run_of([unit]), tmp_path / "scores.csv")
+    assert "HYPERLINK" not in (tmp_path / "scores.csv").read_text(encoding="utf-8")
+
+
+def test_a_polarity_is_part_of_the_row() -> None:
+    rows = [row for row in explanation_rows(every_kind()) if row["unit"] == "neurons/1-"]
+    assert {row["polarity"] for row in rows} == {-1}
+
+
+def test_unicode_and_newlines_stay_on_one_line(tmp_path: Path) -> None:
+    unit = unit_of(UnitId("features", 0), 0.5, text="线\u2028 two\nlines \U0001f600")
+    write_explanations(run_of([unit]), tmp_path / "e.jsonl")
+    lines = (tmp_path / "e.jsonl").read_text(encoding="utf-8").split("\n")
+    assert len(lines) == len(EXPLAINERS) + 1
+    assert json.loads(lines[0])["explanation"] == "线\u2028 two\nlines \U0001f600"
