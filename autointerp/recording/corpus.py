@@ -128,6 +128,8 @@ def _document_of_line(line: str, where: str, number: int, text_field: str) -> Do
     text = row.get(text_field) if isinstance(row, dict) else None
     if not isinstance(text, str):
         raise AutointerpError(f"{where}: no text in field {text_field!r}")
+    # Half of a surrogate pair is no character: no tokenizer and no file could hold it.
+    text = text.encode("utf-8", "replace").decode()
     name = str(row.get("id", f"line {number}"))
     return Document(document_id(text), text, name, str(row.get("kind", "")))
 
@@ -195,7 +197,7 @@ def sequences_of(
     )
     ids = np.asarray(encoding["input_ids"], dtype=np.int32)
     spans = np.asarray(encoding["offset_mapping"], dtype=np.int32).reshape(-1, 2)
-    special = np.isin(ids, np.asarray(tokenizer.all_special_ids, dtype=np.int32))
+    special = np.isin(ids, _special_ids(tokenizer))
     sequences = []
     n_read = len(ids) if max_tokens is None else min(max_tokens, len(ids))
     for start in range(0, n_read, length):
@@ -218,6 +220,12 @@ def sequences_of(
             )
         )
     return sequences
+
+
+def _special_ids(tokenizer: Any) -> np.ndarray:
+    """Ids of all special tokens: those with a role and those that the vocabulary only marks."""
+    marked = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+    return np.asarray(sorted({*tokenizer.all_special_ids, *marked}), dtype=np.int32)
 
 
 def sequences_of_corpus(

@@ -14,7 +14,8 @@ E is not known while the corpus streams by. So windows are sampled in half-octav
 most 16 under the largest m seen, the rest pooled; a bucket keeps the windows with the smallest
 seeded random keys (a simple random sample) and its exact count. At the end the kept windows are
 sorted into the strata above and drawn again: two-phase sampling, so a window's probability is
-(kept / seen in its bucket) · (drawn / kept in its stratum).
+(kept / seen in its bucket) · (drawn / kept in its stratum), both without the top windows, and the
+first factor times the chance that the bucket kept any other than top windows.
 """
 
 from collections.abc import Mapping
@@ -83,15 +84,21 @@ class SamplingDesign:
                 wanted[names[(draw - rounds * len(names)) * len(names) // rest]] += 1
         return wanted
 
-    def wanted(self, split: Split) -> dict[str, int]:
-        """Windows wanted from every stratum of the partition, most active first."""
+    def draws(self, split: Split) -> list[tuple[tuple[str, ...], int]]:
+        """(strata drawn together, windows wanted of them) below `top`, most active first.
+
+        With fewer draws than intervals an interval shares the draw of the next higher one that has
+        one: every active window keeps a chance.
+        """
         quota = self.quotas[split]
-        return {
-            Strata.TOP: quota.top,
-            **self.interval_quota(split),
-            Strata.HARD: quota.hard,
-            Strata.SILENT: quota.silent,
-        }
+        drawn: list[tuple[tuple[str, ...], int]] = []
+        for name, wanted in self.interval_quota(split).items():
+            if drawn and not wanted:
+                names, shared = drawn.pop()
+                drawn.append(((*names, name), shared))
+            else:
+                drawn.append(((name,), wanted))
+        return [*drawn, ((Strata.HARD,), quota.hard), ((Strata.SILENT,), quota.silent)]
 
 
 def stratum_of(maximum: float, explain_maximum: float, *, active_in_sequence: bool) -> str:

@@ -8,6 +8,7 @@ Memory: n_units · 4 splits · (about 20 groups · kept · (2 · window_length +
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,7 @@ class Buffers:
                 **{f"statistics.{k}": v for k, v in part.statistics.arrays().items()},
                 "group_counts": part.group_counts,
             }
-            arrays |= {f"{split}.{k}": np.ascontiguousarray(v) for k, v in named.items()}
+            arrays |= {f"{split}.{k}": np.asarray(v, order="C") for k, v in named.items()}
         partial = path.with_suffix(".partial")
         save_file(arrays, partial)
         partial.replace(path)
@@ -173,25 +174,9 @@ class Buffers:
         arrays = load_file(path)
         splits = {}
         for split in SPLITS:
-            own = {
-                k.removeprefix(f"{split}."): v
-                for k, v in arrays.items()
-                if k.startswith(f"{split}.")
-            }
-            samples = Samples(
-                **{
-                    k.removeprefix("samples."): v
-                    for k, v in own.items()
-                    if k.startswith("samples.")
-                }
-            )
-            statistics = SplitAccumulator.from_arrays(
-                {
-                    k.removeprefix("statistics."): v
-                    for k, v in own.items()
-                    if k.startswith("statistics.")
-                }
-            )
+            own = _under(arrays, f"{split}.")
+            samples = Samples(**_under(own, "samples."))
+            statistics = SplitAccumulator.from_arrays(_under(own, "statistics."))
             splits[split] = SplitBuffers(samples, own["group_counts"], statistics)
         return cls(splits, arrays["largest_bucket"])
 
@@ -395,10 +380,17 @@ def _sample_shard(
         if not len(rows):
             continue
         capacity = capacities(design, split)
+        # A hash of its own: the random sample must not depend on the partition's draws.
+        random_keys = (
+            window_keys(unit_hashes, facts.hashes[rows], derived_seed(design.seed, "random"))
+            if capacity[RANDOM]
+            else None
+        )
         candidates = _candidates(
             rows,
             home,
             keys,
+            random_keys,
             maxima_host,
             context_host,
             facts.numbers,
@@ -411,9 +403,9 @@ def _sample_shard(
         scale = torch.from_numpy(candidates.maximum).to(chosen.device)[:, None]
         candidates.activations = (chosen / scale.clamp_min(1e-30)).half().cpu().numpy()
 
-        counts = np.zeros((n_units, N_GROUPS), np.int64)
-        columns = np.broadcast_to(np.arange(n_units), (len(rows), n_units))
-        np.add.at(counts, (columns.ravel(), home[rows].ravel().astype(np.int64)), 1)
+        flat_groups = home[rows] + np.arange(n_units) * N_GROUPS
+        counts = np.bincount(flat_groups.ravel(), minlength=n_units * N_GROUPS)
+        counts = counts.reshape(n_units, N_GROUPS)
         chosen_tokens = unmasked[rows]
         flat = torch.from_numpy(chosen_tokens).to(activations.device)
         statistics = SplitAccumulator.of_shard(
@@ -432,6 +424,7 @@ def _candidates(
     rows: np.ndarray,
     home: np.ndarray,
     keys: np.ndarray,
+    random_keys: np.ndarray | None,
     maxima: np.ndarray,
     context: np.ndarray,
     numbers: np.ndarray,
@@ -456,8 +449,8 @@ def _candidates(
 
     everywhere = np.ones((len(rows), n_units), bool)
     offer(groups, keys[rows], everywhere)
-    # A second hash for the random sample: it must not depend on the partition's draws.
-    offer(np.full_like(groups, RANDOM), (keys[rows] * 2.0**20) % 1.0, everywhere)
+    if random_keys is not None:
+        offer(np.full_like(groups, RANDOM), random_keys, everywhere)
     offer(np.full_like(groups, TOP), -maxima[rows].astype(np.float64), maxima[rows] > 0)
 
     unit, group, row, key = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -535,7 +528,9 @@ def draw(
         n_windows: all windows of the split.
 
     Returns:
-        (position in `samples`, stratum, inclusion probability).
+        (position in `samples`, stratum, inclusion probability). Over the partition (all strata but
+        `random`) the sum of y / probability is an unbiased estimate of the sum of y over all
+        windows, for any y, where every stratum has a quota (Horvitz and Thompson 1952).
     """
     top = np.flatnonzero(samples.group == TOP)
     passing = samples.maximum[top] > SILENT_SHARE * explain_maximum
@@ -545,15 +540,20 @@ def draw(
     chosen += [(int(place), Strata.RANDOM, len(random) / n_windows) for place in random]
 
     # First phase: what is left of every group when the top windows are taken out.
-    top_windows = set(samples.window[top].tolist())
-    seen = np.zeros(N_GROUPS, np.int64)
     groups = lowered(np.arange(N_GROUPS, dtype=np.int16), np.full(N_GROUPS, largest_bucket))
+    seen = np.zeros(N_GROUPS, np.int64)
     np.add.at(seen, groups, counts)
-    np.subtract.at(seen, groups[samples.home[top]], 1)
+    seen_top = np.bincount(groups[samples.home[top]], minlength=N_GROUPS)
     in_partition = (samples.group != TOP) & (samples.group != RANDOM)
-    is_top = np.isin(samples.window, list(top_windows))
+    is_top = np.isin(samples.window, samples.window[top])
     pool = np.flatnonzero(in_partition & ~is_top)
     kept = np.bincount(samples.group[pool], minlength=N_GROUPS)
+    capacity = design.kept_per_bucket(split)
+    first_phase = {
+        group: float(kept[group] / (seen[group] - seen_top[group]))
+        * (1 - _chance_of_none(int(seen[group]), int(seen_top[group]), capacity))
+        for group in np.flatnonzero(kept).tolist()
+    }
     strata: dict[str, list[int]] = {}
     for place in pool.tolist():
         name = stratum_of(
@@ -567,16 +567,29 @@ def draw(
     seed = derived_seed(design.seed, "draw", unit, split)
     generator = np.random.default_rng(seed)
     owed = max(0, design.quotas[split].top - len(top))
-    for name, wanted in list(design.wanted(split).items())[1:]:
-        found = sorted(strata.get(name, []), key=lambda p: int(samples.window[p]))
+    for names, wanted in design.draws(split):
+        found = sorted(
+            (int(samples.window[place]), place, name)
+            for name in names
+            for place in strata.get(name, [])
+        )
         take = min(wanted + owed, len(found))
         owed = wanted + owed - take
-        for place in generator.permutation(len(found))[:take].tolist():
-            position = found[place]
-            group = samples.group[position]
-            probability = float(kept[group] / seen[group]) * take / len(found)
-            chosen.append((position, name, probability))
+        for drawn in generator.permutation(len(found))[:take].tolist():
+            _, place, name = found[drawn]
+            probability = first_phase[int(samples.group[place])] * take / len(found)
+            chosen.append((place, name, probability))
     return chosen
+
+
+def _chance_of_none(n_seen: int, n_top: int, capacity: int) -> float:
+    """Chance that a group's `capacity` random windows of `n_seen` are all among its `n_top`.
+
+    Then nothing stands for the others, so where something does it stands for a little more.
+    """
+    if n_top < capacity or n_seen <= capacity:
+        return 0.0
+    return math.prod((n_top - i) / (n_seen - i) for i in range(capacity))
 
 
 def _record(
@@ -600,7 +613,7 @@ def _record(
         split=split,
         stratum=stratum,
         probability=probability,
-        tokens=tuple(vocabulary[i] for i in sequence.token_ids[span]),
+        tokens=tuple(vocabulary[i] for i in sequence.token_ids[span].tolist()),
         activations=samples.maximum[place] * samples.activations[place].astype(np.float32),
         masked=sequence.masked[span],
     )

@@ -201,6 +201,10 @@ class SplitAccumulator:
                 documents.
         """
         n_units = activations.shape[1]
+        if not len(tokens):
+            nothing = cls.empty(n_units, vocabulary_size)
+            nothing.n_windows = np.asarray(n_windows, np.int64)
+            return nothing
         squares = activations * activations
         sums = [activations, squares, squares * activations, squares * squares]
         _, document = torch.unique(documents, return_inverse=True)
@@ -261,25 +265,24 @@ class SplitAccumulator:
             n_active_documents=int(self.n_active_documents[row]),
             maximum=float(self.maxima[row]),
             moments=(float(moments[0]), float(moments[1]), float(moments[2]), float(moments[3])),
-            histogram=tuple(int(count) for count in self.histogram[row]),
+            histogram=tuple(self.histogram[row].tolist()),
             top_tokens=self._top_tokens(row, vocabulary),
         )
 
     def _top_tokens(self, row: int, vocabulary: list[str]) -> tuple[TopToken, ...]:
-        found = []
+        tokens = self.table.tokens[row]
         columns = zip(
-            self.table.tokens[row],
-            self.table.maxima[row],
-            self.table.sums[row],
-            self.table.missed[row],
+            tokens.tolist(),
+            np.where(tokens >= 0, self.token_counts[tokens], 0).tolist(),
+            self.table.maxima[row].tolist(),
+            self.table.sums[row].tolist(),
+            self.table.missed[row].tolist(),
             strict=True,
         )
-        for token, maximum, total, missed in columns:
-            count = int(self.token_counts[token]) if token >= 0 else 0
+        found: list[TopToken] = []
+        for token, count, maximum, total, missed in columns:
             if count:
-                upper = min(float(maximum), (float(total) + float(missed)) / count)
-                mean = float(total) / count
-                found.append(
-                    TopToken(vocabulary[token], mean, max(mean, upper), count, float(maximum))
-                )
+                mean = total / count
+                upper = min(maximum, (total + missed) / count)
+                found.append(TopToken(vocabulary[token], mean, max(mean, upper), count, maximum))
         return tuple(sorted(found, key=lambda t: (-t.mean, t.token)))

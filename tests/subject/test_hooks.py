@@ -1,11 +1,11 @@
 import pytest
 import torch
 import transformers
+from conftest import FAMILIES
 from torch import Tensor
 
 from autointerp.records import AutointerpError
 from autointerp.subject import Subject, hooks
-from conftest import FAMILIES
 
 TOKENS = torch.tensor([[5, 9, 2, 33, 7, 1, 60], [8, 8, 3, 21, 50, 4, 12]])
 
@@ -162,7 +162,7 @@ def test_an_unknown_hook_point_lists_near_ones(tiny_subject):
         AutointerpError, match=r"blocks\.1\.hook_resid_pots.*blocks\.1\.hook_resid_post"
     ):
         subject.hook("blocks.1.hook_resid_pots")
-    with pytest.raises(AutointerpError, match="near ones: .*blocks"):
+    with pytest.raises(AutointerpError, match=r"near ones: .*blocks"):
         subject.hook("blocks.7.hook_resid_post")
     with pytest.raises(AutointerpError, match="does not exist"):
         tiny_subject("gpt_neox").hook("blocks.1.hook_resid_mid")

@@ -189,7 +189,7 @@ def test_numbers_that_cannot_be_are_refused(copy, changes, message):
 def test_a_config_that_is_not_a_json_object_is_refused(copy, text):
     folder = copy("saelens_standard")
     (folder / "cfg.json").write_text(text)
-    with pytest.raises(AutointerpError, match="damaged file|no keys"):
+    with pytest.raises(AutointerpError, match=r"damaged file|no keys"):
         load_sae(folder)
 
 
