@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from autointerp.records import AutointerpError
-from autointerp.subject.hooks import near_names
+from autointerp.names import near_names
+from autointerp.records import UsageError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 """A name given in the config: letters, digits, `_`, `.`, `-`; it becomes a file name."""
@@ -137,7 +137,8 @@ class ExplainerConfig(_Stage):
     """One way of explaining."""
 
     name: Name
-    type: Literal["token_activation_pairs", "top_tokens", "token_lookup"]
+    type: str
+    """`token_activation_pairs`, `top_tokens`, `token_lookup`, or a third party's entry point."""
     n_windows: int = Field(default=5, ge=1)
     n_tokens: int = Field(default=8, ge=1)
     """Tokens named (`top_tokens`)."""
@@ -238,17 +239,17 @@ def load_config(path: str | Path, model: type[T]) -> T:
     """Read a YAML file into a config.
 
     Raises:
-        AutointerpError: naming the file, the key's path, the value and what is allowed.
+        UsageError: naming the file, the key's path, the value and what is allowed.
     """
     place = Path(path).expanduser()
     try:
         data = yaml.safe_load(place.read_text(encoding="utf-8"))
     except OSError as error:
-        raise AutointerpError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+        raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AutointerpError(f"config {str(path)!r} is not YAML: {error}") from error
+        raise UsageError(f"config {str(path)!r} is not YAML: {error}") from error
     if not isinstance(data, dict):
-        raise AutointerpError(f"config {str(path)!r} holds no keys: see the example in the README")
+        raise UsageError(f"config {str(path)!r} holds no keys: see the example in the README")
     return parse_config(data, model, str(path))
 
 
@@ -258,9 +259,7 @@ def parse_config(data: dict[str, Any], model: type[T], origin: str) -> T:
         return model.model_validate(data)
     except ValidationError as error:
         problems = [_problem(dict(detail), model) for detail in error.errors()]
-        raise AutointerpError(
-            f"{origin}:\n" + "\n".join(f"  {line}" for line in problems)
-        ) from None
+        raise UsageError(f"{origin}:\n" + "\n".join(f"  {line}" for line in problems)) from None
 
 
 def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:

@@ -22,6 +22,10 @@ class AutointerpError(Exception):
     """What the user can mend: the message says what was seen, what was expected, what to do."""
 
 
+class UsageError(AutointerpError):
+    """The command or config cannot work as given: nothing was started. Exit code 2."""
+
+
 class Status(StrEnum):
     """Why a number is there, or why it is not. A missing number is `None` with one of these."""
 

@@ -118,7 +118,7 @@ CREATE TABLE IF NOT EXISTS explanations (
     key TEXT PRIMARY KEY, unit TEXT NOT NULL, explainer TEXT NOT NULL, status TEXT NOT NULL,
     text TEXT, reason TEXT NOT NULL, details TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS simulations (
-    key TEXT PRIMARY KEY, unit TEXT NOT NULL, simulator TEXT NOT NULL, lengths TEXT NOT NULL,
+    key TEXT PRIMARY KEY, explanation TEXT NOT NULL, simulator TEXT NOT NULL, lengths TEXT NOT NULL,
     expected BLOB NOT NULL, known BLOB NOT NULL, level_mass BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS scores (
     key TEXT PRIMARY KEY, unit TEXT NOT NULL, explanation_key TEXT NOT NULL,
@@ -404,13 +404,13 @@ class RunStore:
         )
 
     def put_simulation(
-        self, key: str, unit: UnitId, simulator: str, parts: list[Simulation]
+        self, key: str, explanation: str, simulator: str, parts: list[Simulation]
     ) -> None:
         """Commit the simulations of one explanation on all scored windows of one unit."""
         with self.database as db:
             db.execute(
                 "INSERT OR REPLACE INTO simulations VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (key, str(unit), simulator, *_pack_simulations(parts)),
+                (key, explanation, simulator, *_pack_simulations(parts)),
             )
 
     def get_simulation(self, key: str) -> list[Simulation] | None:
@@ -488,6 +488,14 @@ class RunLock:
     def __exit__(self, *_: object) -> None:
         self._holder.unlink(missing_ok=True)
         self._lock.release()
+
+    def holder(self) -> str | None:
+        """Who holds the folder now, `None` where nobody does."""
+        try:
+            with self._lock:
+                return None
+        except Timeout:
+            return self._who()
 
     def _who(self) -> str:
         try:

@@ -51,7 +51,12 @@ def train_sae(
         torch.set_num_threads(config.threads)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    subject = load_subject(config.subject.model, device=config.subject.device)
+    subject = load_subject(
+        config.subject.model,
+        device=config.subject.device,
+        dtype=config.subject.dtype,
+        trust_remote_code=config.subject.trust_remote_code,
+    )
     corpus = read_corpus(corpus_path(config.corpus.path), text_field=config.corpus.text_field)
     excluded = _excluded_documents(config)
     kept = [d for d in corpus.documents if d.document_id not in excluded]
@@ -77,6 +82,12 @@ def train_sae(
             f"corpus {config.corpus.path!r} gives {len(rows)} sequences of {length} tokens; at "
             f"least {_SEQUENCES_PER_CHUNK} are needed"
         )
+    held_rows = _token_rows(corpus, [d.document_id for d in held_out], subject, length)
+    if not len(held_rows):
+        raise AutointerpError(
+            f"corpus {config.corpus.path!r}: none of the {len(held_out)} held-out documents has "
+            f"{length} tokens; raise `held_out_share` or lower `sequence_length`"
+        )
     order = np.random.default_rng(config.seed).permutation(len(rows))
     rows = rows[order]
     settings = TopKTraining(
@@ -96,7 +107,6 @@ def train_sae(
     )
     sae = train_topk(settings, batches, output / "checkpoint.safetensors", report)
 
-    held_rows = _token_rows(corpus, [d.document_id for d in held_out], subject, length)
     held = torch.cat(
         [
             _hidden(subject, config, held_rows[i : i + 32])

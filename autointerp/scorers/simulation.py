@@ -29,7 +29,6 @@ from autointerp.records import (
 )
 from autointerp.simulators import SimulationRequest
 
-
 IMPORTED_DESIGN = "imported"
 """Name of the design of windows that were chosen elsewhere: their probabilities are unknown."""
 

@@ -1,0 +1,321 @@
+"""The command line: parse, call, print. No logic.
+
+Exit codes: 0 done, 1 failed, 2 usage (also: what the user must install or mend first).
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autointerp.records import AutointerpError, UsageError
+
+app = typer.Typer(
+    help="Explain, simulate and score the units of a language model: SAE features and neurons.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+sae_app = typer.Typer(help="Sparse autoencoders.", no_args_is_help=True)
+app.add_typer(sae_app, name="sae")
+
+ConfigPath = Annotated[Path, typer.Argument(help="A YAML config; see the README.")]
+UnitOption = Annotated[
+    list[str] | None,
+    typer.Option("--unit", help="Only this unit, as SOURCE/INDEX (SOURCE/INDEX- for the negative "
+                 "side of a neuron); may be given several times."),
+]  # fmt: skip
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", help="The run's folder; overrides the config's.")
+]
+
+
+@app.command()
+def demo(
+    smallest: Annotated[
+        bool, typer.Option("--smallest", help="The same stages on fewer texts and units.")
+    ] = False,
+    output: OutputOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """The whole story on an embedded model: no key, no network, a few minutes."""
+
+    def work() -> None:
+        from autointerp import resources
+
+        name = "smallest.yaml" if smallest else "demo.yaml"
+        _run(resources.path(f"datasets/demo/{name}"), output, None, "report", json_output)
+
+    _guarded(work)
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    unit: UnitOption = None,
+    output: OutputOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """All stages. Run it again to go on where it stopped, or after changing the config."""
+    _guarded(lambda: _run(config, output, unit, "report", json_output))
+
+
+@app.command()
+def record(config: ConfigPath, output: OutputOption = None) -> None:
+    """Record activations: the corpus through the subject, windows and statistics of every unit."""
+    _guarded(lambda: _run(config, output, None, "record", False))
+
+
+@app.command()
+def explain(config: ConfigPath, unit: UnitOption = None, output: OutputOption = None) -> None:
+    """Record if needed, then explain the chosen units."""
+    _guarded(lambda: _run(config, output, unit, "explain", False))
+
+
+@app.command()
+def score(config: ConfigPath, unit: UnitOption = None, output: OutputOption = None) -> None:
+    """Record and explain if needed, then score the explanations."""
+    _guarded(lambda: _run(config, output, unit, "score", False))
+
+
+@app.command()
+def status(
+    run_folder: Annotated[Path, typer.Argument(help="A run's folder, such as results/demo.")],
+    json_output: JsonOption = False,
+) -> None:
+    """How far a run is, and which process holds it."""
+
+    def work() -> None:
+        from autointerp.run import run_status
+
+        found = run_status(run_folder)
+        if json_output:
+            print(json.dumps({**vars(found), "folder": str(found.folder)}))
+            return
+        recorded = ", ".join(
+            f"{name} {'recorded' if done else 'not yet recorded'}"
+            for name, done in found.recorded.items()
+        )
+        print(f"{found.folder}: {recorded or 'no sources'}")
+        print(f"explanations: {_counts(found.explanations)}")
+        print(f"scores: {_counts(found.scores)}")
+        print(f"report: {found.folder / 'report.html' if found.finished else 'not yet'}")
+        print(f"held by {found.held_by}" if found.held_by else "nobody holds it")
+
+    _guarded(work)
+
+
+@app.command("import-records")
+def import_records(
+    file: Annotated[
+        Path,
+        typer.Argument(help="Parquet or jsonl; a row holds unit, tokens, activations, [document]."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder of the new run; results/FILE-STEM.")
+    ] = None,
+) -> None:
+    """Check units recorded elsewhere and write a config with which they are explained and scored.
+
+    No subject is needed: `autointerp run` on the printed config does the rest.
+    """
+
+    def work() -> None:
+        from autointerp.run import start_from_records
+
+        folder = output or Path("results") / file.stem
+        found, config = start_from_records(file, folder)
+        windows = sum(len(unit.records) for unit in found.units)
+        print(f"{len(found.units)} units, {windows} windows, {len(found.texts)} documents")
+        for line in found.rejected[:10]:
+            print(f"refused: {line}", file=sys.stderr)
+        if len(found.rejected) > 10:
+            print(f"… and {len(found.rejected) - 10} more", file=sys.stderr)
+        print(f"now: autointerp run {config}")
+
+    _guarded(work)
+
+
+@sae_app.command("train")
+def sae_train(
+    config: ConfigPath,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder to write; overrides the config's.")
+    ] = None,
+) -> None:
+    """Train a TopK sparse autoencoder on a subject's activations; run it again to go on."""
+
+    def work() -> None:
+        from rich.progress import Progress
+
+        from autointerp.config import SaeTrainConfig, load_config
+        from autointerp.train import train_sae
+
+        settings = load_config(config, SaeTrainConfig)
+        if output:
+            settings = settings.model_copy(update={"output": str(output)})
+        with Progress(console=_console(), transient=False) as bar:
+            task = bar.add_task("training", total=settings.n_tokens)
+
+            def report(now: Any) -> None:
+                text = (
+                    f"training: explained variance {now.explained_variance:.3f}, "
+                    f"dead {now.dead_share:.1%}, {now.tokens_per_second:.0f} tokens/s"
+                )
+                bar.update(task, completed=now.n_tokens, description=text)
+
+            sae = train_sae(settings, report=report)
+        print(f"{sae!r} in {settings.output}")
+        print((Path(settings.output) / "metrics.json").read_text())
+
+    _guarded(work)
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Explain, simulate and score the units of a language model."""
+    if version:
+        from importlib import metadata
+
+        print(f"autointerp {metadata.version('autointerp')}")
+        raise typer.Exit
+
+
+def _run(
+    config: Path, output: Path | None, units: list[str] | None, until: str, as_json: bool
+) -> None:
+    from autointerp.config import RunConfig, load_config
+    from autointerp.run import run as run_config
+    from autointerp.run import run_folder
+
+    settings = load_config(config, RunConfig)
+    if output:
+        settings = settings.model_copy(update={"output": str(output)})
+    folder = run_folder(settings)
+    reporter = RichReporter(quiet=as_json)
+    with reporter:
+        results = run_config(settings, reporter=reporter, until=until, units=units)
+    if results is None:
+        print(f"{until} is done: {folder}")
+        return
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    if as_json:
+        print(json.dumps(summary, ensure_ascii=False))
+        return
+    from autointerp.outputs import print_summary
+
+    print_summary(results, summary, _console())
+    print(f"report: {folder / 'report.html'}")
+
+
+class RichReporter:
+    """Draws a bar per stage on the terminal; lines of text where the output is a file."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._console = _console(stderr=True)
+        self._quiet = quiet
+        self._progress = Progress(
+            TextColumn("{task.description:>8}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet,
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> "RichReporter":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """Begin a bar."""
+        if not self._quiet and not self._console.is_terminal:
+            self._console.print(f"{name}: {total} {unit}")
+        self._task = self._progress.add_task(name, total=total, unit=unit)
+
+    def advance(self, done: int) -> None:
+        """Move the bar on."""
+        self._progress.advance(self._task, done)
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        if not self._quiet:
+            self._console.print(text, highlight=False)
+
+
+def _console(stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "none yet"
+
+
+def _guarded(work: Callable[[], None]) -> None:
+    """Run a command; one clear line for what the user can mend, never a traceback."""
+    import errno
+    import sqlite3
+
+    try:
+        work()
+    except AutointerpError as error:
+        print(f"autointerp: {error}", file=sys.stderr)
+        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+    except KeyboardInterrupt:
+        print(
+            "autointerp: stopped; what was finished is kept, the same command goes on from there",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1) from None
+    except (OSError, sqlite3.OperationalError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in str(error)
+        if not full:
+            raise
+        print(
+            "autointerp: the disk is full; what was finished is kept: make room, then give the "
+            "same command again",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    """Entry point of the `autointerp` command."""
+    import os
+    import warnings
+
+    # Loading bars and advice of libraries would tear our own output apart.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", module=r"transformers|torch|gguf")
+    app()
+
+
+if __name__ == "__main__":
+    main()

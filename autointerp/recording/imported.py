@@ -1,0 +1,225 @@
+"""Units whose activations were recorded elsewhere: from a parquet or jsonl file, no subject needed.
+
+One row per window: `unit`, `tokens` (texts), `activations` (numbers, as many), and, if known,
+`document` and `split`. Rows of one document stay in one split. Where no split is given, it is fixed
+by the document as in any run.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autointerp.recording.corpus import document_id, near_duplicate_clusters, split_of_cluster
+from autointerp.recording.design import SILENT_SHARE, stratum_of
+from autointerp.records import (
+    ActivationRecord,
+    AutointerpError,
+    Document,
+    Sequence,
+    Split,
+    Strata,
+    UnitId,
+    UnitRecord,
+    Window,
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The content of one file."""
+
+    source: str
+    units: tuple[UnitRecord, ...]
+    sequences: tuple[Sequence, ...]
+    texts: dict[str, tuple[str, str, str]]
+    """document_id → (text, name, kind)."""
+    vocabulary: list[str]
+    rejected: tuple[str, ...]
+    """Rows that could not be used, each with its place and what is wrong."""
+
+    def fingerprint(self) -> str:
+        """Hash of all records."""
+        digest = hashlib.blake2b(digest_size=16)
+        for unit in self.units:
+            for record in unit.records:
+                facts = (str(unit.unit), record.window, str(record.split), record.tokens)
+                digest.update(repr(facts).encode() + record.activations.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Row:
+    unit: UnitId
+    tokens: tuple[str, ...]
+    activations: np.ndarray
+    document: str
+    """Its name in the file, or the text itself."""
+    split: Split | None
+
+
+def import_records(path: str | Path, source: str = "recorded") -> Imported:
+    """Read recorded units.
+
+    Args:
+        path: a `.parquet` or `.jsonl` file.
+        source: name of the unit source; replaces the source part of the file's unit names.
+
+    Raises:
+        AutointerpError: where the file cannot be read, has no usable row, or puts one document into
+            two splits.
+    """
+    place = Path(path).expanduser()
+    rows: list[_Row] = []
+    rejected: list[str] = []
+    for where, raw in _raw_rows(place):
+        try:
+            rows.append(_parse(raw, source))
+        except (AutointerpError, ValueError) as error:
+            rejected.append(f"{where}: {error}")
+    if not rows:
+        first = f"; the first: {rejected[0]}" if rejected else ""
+        raise AutointerpError(
+            f"{place} has no usable row ({len(rejected)} refused{first}); every row needs `unit`, "
+            "`tokens` (list of texts) and `activations` (list of as many numbers)"
+        )
+    splits = _splits(rows)
+    vocabulary = sorted({token for row in rows for token in row.tokens})
+    ids = {token: number for number, token in enumerate(vocabulary)}
+    sequences: dict[str, Sequence] = {}
+    texts: dict[str, tuple[str, str, str]] = {}
+    by_unit: dict[UnitId, list[tuple[_Row, Sequence]]] = {}
+    offsets: dict[str, int] = {}
+    for row in rows:
+        key = document_id(row.document)
+        name = f"{key}:{chr(31).join(row.tokens)}"
+        sequence_id = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        if sequence_id not in sequences:
+            start = offsets.get(key, 0)
+            ends = start + np.cumsum([len(token) for token in row.tokens])
+            offsets[key] = int(ends[-1])
+            sequences[sequence_id] = Sequence(
+                sequence_id,
+                key,
+                splits[row.document],
+                np.asarray([ids[token] for token in row.tokens], np.int32),
+                np.zeros(len(row.tokens), bool),
+                (ends - [len(token) for token in row.tokens]).astype(np.int32),
+                ends.astype(np.int32),
+            )
+            before, shown, _ = texts.get(key, ("", row.document[:80], ""))
+            texts[key] = (before + "".join(row.tokens), shown, "")
+        by_unit.setdefault(row.unit, []).append((row, sequences[sequence_id]))
+    units = tuple(_unit_record(unit, found) for unit, found in sorted(by_unit.items()))
+    return Imported(source, units, tuple(sequences.values()), texts, vocabulary, tuple(rejected))
+
+
+def _raw_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not path.exists():
+        raise AutointerpError(f"{str(path)!r} does not exist")
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise AutointerpError(f"{path} is not a Parquet file ({error})") from error
+        for number, row in enumerate(table.to_pylist(), start=1):
+            yield f"{path.name}, row {number}", row
+    elif path.suffix == ".jsonl":
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        row = json.loads(line)
+                    except json.JSONDecodeError as error:
+                        row = {"malformed": f"not JSON ({error})"}
+                    yield f"{path.name}, line {number}", row
+    else:
+        raise AutointerpError(f"{path} is neither .parquet nor .jsonl")
+
+
+def _parse(raw: Any, source: str) -> _Row:
+    if not isinstance(raw, dict):
+        raise AutointerpError("not an object")
+    if "malformed" in raw:
+        raise AutointerpError(raw["malformed"])
+    name = str(raw.get("unit", ""))
+    if not name:
+        raise AutointerpError("no `unit`")
+    found = UnitId.parse(name if "/" in name else f"{source}/{name}")
+    unit = UnitId(source, found.index, found.polarity)
+    tokens, activations = raw.get("tokens"), raw.get("activations")
+    if not isinstance(tokens, list) or not tokens or not all(isinstance(t, str) for t in tokens):
+        raise AutointerpError("`tokens` is not a list of texts")
+    if not isinstance(activations, list) or len(activations) != len(tokens):
+        size = len(activations) if isinstance(activations, list) else "no list of"
+        raise AutointerpError(f"{len(tokens)} tokens but {size} activations")
+    try:
+        values = np.asarray(activations, np.float64)
+    except (TypeError, ValueError):
+        raise AutointerpError("`activations` are not all numbers") from None
+    if not np.isfinite(values).all():
+        raise AutointerpError("`activations` hold NaN or infinity")
+    split = raw.get("split")
+    if split is not None and split not in set(Split):
+        raise AutointerpError(f"split {split!r} is not one of {', '.join(Split)}")
+    document = raw.get("document")
+    return _Row(
+        unit,
+        tuple(tokens),
+        np.maximum(values, 0.0).astype(np.float32),
+        str(document) if document is not None else "".join(tokens),
+        Split(split) if split is not None else None,
+    )
+
+
+def _splits(rows: list[_Row]) -> dict[str, Split]:
+    """The split of every document: as given, else by its near-duplicate cluster."""
+    given: dict[str, Split] = {}
+    texts: dict[str, list[str]] = {}
+    for row in rows:
+        texts.setdefault(row.document, []).append("".join(row.tokens))
+        if row.split is not None and given.setdefault(row.document, row.split) != row.split:
+            raise AutointerpError(
+                f"document {row.document[:60]!r} is in the splits {given[row.document]} and "
+                f"{row.split}: all rows of a document belong to one split"
+            )
+    documents = [
+        Document(document_id(name), "\n".join(dict.fromkeys(parts)), name)
+        for name, parts in texts.items()
+        if name not in given
+    ]
+    clusters = near_duplicate_clusters(documents)
+    hashed = {d.name: split_of_cluster(clusters[d.document_id]) for d in documents}
+    return {**hashed, **given}
+
+
+def _unit_record(unit: UnitId, found: list[tuple[_Row, Sequence]]) -> UnitRecord:
+    """Windows sorted into strata by value; chosen elsewhere, so probability 1 means unknown."""
+    explain = [row.activations.max() for row, s in found if s.split == Split.EXPLAIN]
+    maximum = float(max(explain, default=0.0))
+    records: dict[tuple[str, Split], ActivationRecord] = {}
+    for row, sequence in found:
+        largest = float(row.activations.max())
+        if maximum > 0:
+            stratum = stratum_of(largest, maximum, active_in_sequence=False)
+        else:
+            stratum = Strata.SILENT if largest <= SILENT_SHARE * maximum else Strata.interval(10)
+        records[sequence.sequence_id, sequence.split] = ActivationRecord(
+            unit=unit,
+            window=Window(sequence.sequence_id, 0, len(row.tokens)),
+            document_id=sequence.document_id,
+            split=sequence.split,
+            stratum=stratum,
+            probability=1.0,
+            tokens=row.tokens,
+            activations=row.activations,
+            masked=sequence.masked,
+        )
+    return UnitRecord(unit, tuple(records.values()), {})
