@@ -338,7 +338,7 @@ def _unit_activations(source: UnitSource, hidden: Tensor) -> Tensor:
         values = encoded.values
     sides = [values.relu() if polarity > 0 else (-values).relu() for polarity in source.polarities]
     joined = sides[0] if len(sides) == 1 else torch.cat(sides, dim=1)
-    return joined.reshape(n_windows, length, -1)
+    return joined.reshape(n_windows, length, joined.shape[1])
 
 
 @torch.inference_mode()
