@@ -211,7 +211,7 @@ def _run(
         return
     from autointerp.outputs import print_summary
 
-    print_summary(results, summary, _console())
+    print_summary(summary, _console())
     print(f"report: {folder / 'report.html'}")
 
 

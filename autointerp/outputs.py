@@ -1,6 +1,6 @@
 """Writes what a person reads: tables, figures and the page of a finished run."""
 
-from itertools import combinations
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,6 @@ def write_outputs(results: RunResults, folder: Path) -> dict[str, Any]:
     Returns:
         The summary that is in summary.json.
     """
-    import json
-
     from autointerp.analysis.aggregate import summarise
     from autointerp.analysis.compare import compare_all
     from autointerp.analysis.figure import draw_comparison
@@ -25,12 +23,45 @@ def write_outputs(results: RunResults, folder: Path) -> dict[str, Any]:
     write_explanations(results, folder / "explanations.jsonl")
     write_scores(results, folder / "scores.csv")
     summary = summarise(results)
-    comparisons = compare_all(results, list(combinations(results.sources, 2)))
-    stem = folder / "comparison"
-    draw_comparison(results, comparisons, stem)
+    comparisons = compare_all(results)
+    _, svg = draw_comparison(results, comparisons, folder / "comparison")
     everything = {**summary, "comparisons": comparisons}
     text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / "summary.json", text + "\n")
-    figure = stem.with_suffix(".svg").read_text(encoding="utf-8")
+    figure = svg.read_text(encoding="utf-8")
     write_report(results, summary, comparisons, figure, folder / "report.html")
     return everything
+
+
+def print_summary(summary: dict[str, Any], console: Any) -> None:
+    """Print the headline table and the verdicts on a rich console."""
+    from rich.table import Table
+
+    table = Table(title="mean over units, with 95 % intervals", title_justify="left")
+    for name in ("source", "explainer", "lift", "score", "shuffled", "scored / selected"):
+        table.add_column(name, justify="left" if name in ("source", "explainer") else "right")
+    for source, facts in summary["sources"].items():
+        for explainer, group in facts["explainers"].items():
+            counts = group["counts"]
+            table.add_row(
+                source,
+                explainer,
+                _mean(group["lift"]),
+                _mean(group["score"]),
+                _mean(group["controls"]),
+                f"{counts['scored']} / {counts['selected']}",
+            )
+    console.print(table)
+    for comparison in summary["comparisons"]:
+        if not comparison["is_baseline"]:
+            console.print(f"{comparison['explainer']}: {comparison['verdict']}", highlight=False)
+
+
+def _mean(group: dict[str, Any] | None) -> str:
+    """`0.31 [0.20, 0.42]`; a dash where there is no number."""
+    found = (group or {}).get("excluded", group) or {}
+    if found.get("mean") is None:
+        return "–"
+    interval = found.get("interval")
+    ends = f" [{interval['low']:.2f}, {interval['high']:.2f}]" if interval else ""
+    return f"{found['mean']:.2f}{ends}"

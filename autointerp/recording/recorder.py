@@ -10,7 +10,7 @@ Memory: n_units · 4 splits · (about 20 groups · kept · (2 · window_length +
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from autointerp.recording.samples import (
     smallest_keys,
     window_keys,
 )
-from autointerp.recording.statistics import SplitAccumulator, bucket_of
+from autointerp.recording.statistics import SHOWN_TOKENS, SplitAccumulator, bucket_of
 from autointerp.records import (
     SPLITS,
     ActivationRecord,
@@ -485,6 +485,9 @@ def finish(
             split: part.statistics.of_unit(row, vocabulary)
             for split, part in buffers.splits.items()
         }
+        for split in statistics.keys() - {Split.EXPLAIN}:
+            shown = statistics[split].top_tokens[:SHOWN_TOKENS]
+            statistics[split] = replace(statistics[split], top_tokens=shown)
         explain_maximum = statistics[Split.EXPLAIN].maximum
         records: list[ActivationRecord] = []
         for split, part in buffers.splits.items():

@@ -17,8 +17,11 @@ N_BUCKETS = 128
 
 _FIRST_EXPONENT = -32
 
-TRACKED_TOKENS = 48
+TRACKED_TOKENS = 40
 """Tokens per unit and split whose mean activation is tracked."""
+
+SHOWN_TOKENS = 8
+"""Of these, tokens kept in the records of splits other than `explain`: for display alone."""
 
 
 def bucket_of(values: Tensor) -> Tensor:
