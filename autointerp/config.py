@@ -4,13 +4,14 @@ Unknown keys, wrong types and impossible values are refused with the key's path,
 what is allowed.
 """
 
+import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from autointerp.names import near_names
 from autointerp.records import UsageError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
@@ -133,6 +134,10 @@ class UnitsConfig(_Stage):
     """These units instead, as `source/index` or `source/index-`."""
 
 
+BASELINE_EXPLAINERS = ("token_lookup",)
+"""Explainer types that are controls rather than words."""
+
+
 class ExplainerConfig(_Stage):
     """One way of explaining."""
 
@@ -231,6 +236,12 @@ class SaeTrainConfig(_Stage):
     threads: int | None = Field(default=None, ge=1)
     save_dtype: Literal["float32", "float16"] = "float16"
 
+    @model_validator(mode="after")
+    def _k_fits(self) -> Self:
+        if self.k > self.n_latents:
+            raise ValueError(f"k {self.k} is more than n_latents {self.n_latents}")
+        return self
+
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -263,39 +274,66 @@ def parse_config(data: dict[str, Any], model: type[T], origin: str) -> T:
 
 
 def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:
-    where = ".".join(str(part) for part in detail["loc"]) or "(the whole file)"
+    path, current = _follow(model, detail["loc"])
+    where = ".".join(path) or "(the whole file)"
     if detail["type"] == "extra_forbidden":
-        known = _known_keys(model, detail["loc"][:-1])
-        hint = f"; did you mean {near_names(str(detail['loc'][-1]), known, 1)[0]}?" if known else ""
+        known = sorted(current.model_fields) if _is_model(current) else []
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
         return f"{where}: unknown key{hint} Known here: {', '.join(known)}"
+    if detail["type"] == "union_tag_not_found":
+        tags = [tag for option in _options(current) for tag in _tags(option)]
+        return f"{where}.type: missing; one of {', '.join(tags)}"
     message = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] in ("missing", "value_error"):
         return f"{where}: {message}"
     return f"{where}: {message}; found {detail['input']!r}"
 
 
-def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """Field names of the model that lies at `path`, found through annotations."""
+def _follow(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[str], Any]:
+    """The keys of a location as the file writes them, and the annotation at the last known one.
+
+    pydantic adds the `type` of a chosen option to the location; the file does not.
+    """
+    path: list[str] = []
     current: Any = model
-    for part in path:
-        current = _step_into(current, part)
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return sorted(current.model_fields)
-    return []
+    for part in loc:
+        options = _options(current)
+        chosen = [option for option in options if part in _tags(option)]
+        if chosen and len(options) > 1:
+            current = chosen[0]
+            continue
+        path.append(str(part))
+        steps = (_step_into(option, part) for option in options)
+        current = next((step for step in steps if step is not None), current)
+    models = [option for option in _options(current) if _is_model(option)]
+    return path, models[0] if len(models) == 1 else current
 
 
 def _step_into(annotation: Any, part: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    """The annotation of a model's field, or of the items of a dict or list; else `None`."""
+    if _is_model(annotation):
         found = annotation.model_fields.get(str(part))
         return found.annotation if found else None
     if get_origin(annotation) in (dict, list):
         return get_args(annotation)[-1]
-    for option in get_args(annotation):
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            tag = option.model_fields.get("type")
-            if tag is not None and part in get_args(tag.annotation):
-                return option
-        deeper = _step_into(option, part)
-        if deeper is not None:
-            return deeper
     return None
+
+
+def _options(annotation: Any) -> list[Any]:
+    """The members of a union, also within `Annotated`; anything else alone."""
+    if get_origin(annotation) is Annotated:
+        return _options(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [option for member in get_args(annotation) for option in _options(member)]
+    return [annotation]
+
+
+def _tags(option: Any) -> tuple[Any, ...]:
+    """The values of `type` that choose a model in a union."""
+    field = option.model_fields.get("type") if _is_model(option) else None
+    return get_args(field.annotation) if field else ()
+
+
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

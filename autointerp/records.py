@@ -387,15 +387,31 @@ def content_key(kind: str, **inputs: Any) -> str:
 
     Args:
         kind: what the key is for; keys of two kinds never meet.
-        inputs: JSON-serialisable values that determine the result.
+        inputs: values that determine the result: what JSON knows, arrays, paths, units.
+
+    Raises:
+        TypeError: for a value that would give another key in another process.
     """
     canonical = json.dumps(
-        [kind, SCHEMA_VERSION, inputs], sort_keys=True, ensure_ascii=False, default=str
+        [kind, SCHEMA_VERSION, inputs], sort_keys=True, ensure_ascii=False, default=_spelled
     )
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
+def _spelled(value: Any) -> Any:
+    """What stands for an input that JSON does not know: numbers for arrays, else its text."""
+    if isinstance(value, np.ndarray | np.generic):
+        # The text of a long array leaves out its middle: two arrays would share a key.
+        return value.tolist()
+    shows_address = (
+        type(value).__repr__ is object.__repr__ and type(value).__str__ is object.__str__
+    )
+    if shows_address or isinstance(value, set | frozenset):
+        raise TypeError(f"a {type(value).__name__} has no fixed text to make a key of")
+    return str(value)
+
+
 def derived_seed(seed: int, *purpose: Any) -> int:
     """A seed for one purpose, below 2^63: hash(run seed, purpose). No global generator is used."""
-    digest = hashlib.blake2b(repr((seed, *map(str, purpose))).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(repr((int(seed), *map(str, purpose))).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

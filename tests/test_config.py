@@ -1,0 +1,191 @@
+import copy
+from typing import Any
+
+import pytest
+import yaml
+
+from autointerp.config import RunConfig, SaeTrainConfig, load_config, parse_config
+from autointerp.records import AutointerpError, UsageError
+
+RUN: dict[str, Any] = {
+    "subjects": {"small": {"model": "smollm2"}},
+    "corpus": {"path": "demo"},
+    "sources": {
+        "neurons": {
+            "type": "neurons",
+            "subject": "small",
+            "hook_point": "blocks.10.mlp.hook_post",
+        },
+        "sae": {"type": "sae", "subject": "small", "path": "demo"},
+    },
+    "explainers": [{"name": "top", "type": "top_tokens"}],
+}
+
+
+def changed(place: str, value: Any) -> dict[str, Any]:
+    """RUN with one key set; parts of `place` are separated by slashes."""
+    config = copy.deepcopy(RUN)
+    *parents, last = place.split("/")
+    current: Any = config
+    for part in parents:
+        current = current[int(part)] if part.isdigit() else current.setdefault(part, {})
+    current[last] = value
+    return config
+
+
+def refusal(config: dict[str, Any], model: type = RunConfig) -> list[str]:
+    with pytest.raises(UsageError) as error:
+        parse_config(config, model, "run.yaml")
+    first, *problems = str(error.value).split("\n")
+    assert first == "run.yaml:"
+    return [problem.strip() for problem in problems]
+
+
+def test_the_example_is_accepted():
+    config = parse_config(RUN, RunConfig, "run.yaml")
+    assert config.sources["neurons"].type == "neurons"
+    assert config.corpus is not None and config.corpus.window_length == 32
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("sorces", {}, ["sorces: unknown key; did you mean sources?", "Known here: corpus, "]),
+        ("zzz", 1, ["zzz: unknown key. Known here: corpus, "]),
+        ("corpus/windw_length", 8, ["corpus.windw_length: unknown key", "mean window_length?"]),
+        (
+            "sources/sae/hook_pont",
+            "x",
+            ["sources.sae.hook_pont: unknown key", "mean hook_point?", "hook_point, path, subject"],
+        ),
+        ("explainers/0/n_tokns", 3, ["explainers.0.n_tokns: unknown key", "mean n_tokens?"]),
+        ("record/design/nam", "x", ["record.design.nam: unknown key", "mean name?"]),
+        ("corpus/window_length", "long", ["corpus.window_length:", "integer", "found 'long'"]),
+        ("corpus/window_length", 2, ["corpus.window_length:", "equal to 4", "found 2"]),
+        (
+            "corpus/window_length",
+            200,
+            ["corpus:", "sequence_length 129 holds no window of 200 tokens after 1 masked"],
+        ),
+        ("corpus/n_masked_start", 100, ["corpus:", "no window of 32 tokens after 100 masked"]),
+        ("seed", 1.5, ["seed:", "integer", "found 1.5"]),
+        ("units/sample", 0, ["units.sample:", "equal to 1", "found 0"]),
+        ("subjects/small/dtype", "int8", ["subjects.small.dtype:", "'bfloat16'", "found 'int8'"]),
+        (
+            "sources/neurons/subject",
+            "large",
+            ["sources.neurons.subject is 'large', but `subjects` has: small"],
+        ),
+        (
+            "sources/neurons/type",
+            "neuron",
+            ["sources.neurons:", "'neuron'", "'neurons', 'sae', 'recorded'"],
+        ),
+        (
+            "sources/more",
+            {"path": "x"},
+            ["sources.more.type: missing; one of neurons, sae, recorded"],
+        ),
+        ("sources/neurons", "all", ["sources.neurons:", "dictionary", "found 'all'"]),
+        ("sources/neurons", {"type": "neurons"}, ["sources.neurons.hook_point: Field required"]),
+        ("sources", {}, ["sources:", "at least 1 item", "found {}"]),
+        ("sources/a b", RUN["sources"]["sae"], ["sources.a b", "match pattern", "found 'a b'"]),
+        ("explainers", [], ["explainers:", "at least 1 item", "found []"]),
+        (
+            "explainers",
+            RUN["explainers"] * 2,
+            ["explainers need different names, not ['top', 'top']"],
+        ),
+        (
+            "record/design/quotas",
+            {"tests": {"top": 1, "intervals": 1, "hard": 1, "silent": 1}},
+            ["record.design.quotas.tests", "'explain', 'calibrate', 'test' or 'audit'"],
+        ),
+        (
+            "record/design/quotas",
+            {"test": {"top": -1, "intervals": 1, "hard": 1, "silent": 1}},
+            ["record.design.quotas.test.top:", "equal to 0", "found -1"],
+        ),
+        ("corpus", None, ["sources.neurons is recorded from a subject: set `corpus:`"]),
+        ("name", "a/b", ["name:", "match pattern", "found 'a/b'"]),
+    ],
+)
+def test_a_refusal_names_the_key_the_value_and_what_is_allowed(place, value, said):
+    (problem,) = refusal(changed(place, value))
+    for part in said:
+        assert part in problem
+    # pydantic's own name for the chosen option is no key of the file.
+    assert ".neurons.neurons." not in problem and ".sae.sae." not in problem
+
+
+def test_all_problems_are_said_at_once():
+    config = changed("seed", "x") | {"units": {"sample": -1}, "sorces": 1}
+    assert [problem.split(":")[0] for problem in refusal(config)] == [
+        "seed",
+        "units.sample",
+        "sorces",
+    ]
+
+
+def test_a_source_may_be_named_like_its_type():
+    (problem,) = refusal(changed("sources/sae/path", 3))
+    assert problem.startswith("sources.sae.path: ") and problem.endswith("found 3")
+
+
+def test_a_dictionary_cannot_use_more_latents_than_it_has():
+    config = {
+        "hook_point": "blocks.1.hook_resid_post",
+        "corpus": {"path": "demo"},
+        "output": "sae",
+        "n_latents": 8,
+        "k": 9,
+        "n_tokens": 100,
+    }
+    (problem,) = refusal(config, SaeTrainConfig)
+    assert "k 9 is more than n_latents 8" in problem
+    parse_config(config | {"k": 8}, SaeTrainConfig, "sae.yaml")
+
+
+def test_units_recorded_elsewhere_need_neither_subject_nor_corpus():
+    config = {
+        "sources": {"given": {"type": "recorded", "path": "units.parquet"}},
+        "explainers": RUN["explainers"],
+    }
+    assert parse_config(config, RunConfig, "run.yaml").corpus is None
+
+
+def test_a_file_is_read(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(RUN))
+    assert load_config(path, RunConfig) == parse_config(RUN, RunConfig, "run.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "42"])
+def test_yaml_that_is_not_a_mapping_is_refused(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(AutointerpError, match=r"run\.yaml' holds no keys"):
+        load_config(path, RunConfig)
+
+
+@pytest.mark.parametrize(
+    "content", [b"a: [1", b"a:\n\t- b", b"\xff\xfe\x00", b"!!python/name:os.x a"]
+)
+def test_what_is_not_yaml_is_refused(tmp_path, content):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(content)
+    with pytest.raises(AutointerpError, match=r"run\.yaml' is not YAML"):
+        load_config(path, RunConfig)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(AutointerpError, match=r"nothing\.yaml' cannot be read: No such file"):
+        load_config(tmp_path / "nothing.yaml", RunConfig)
+    with pytest.raises(AutointerpError, match="cannot be read: Is a directory"):
+        load_config(tmp_path, RunConfig)
+
+
+def test_a_config_does_not_change():
+    config = parse_config(RUN, RunConfig, "run.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 3  # pyright: ignore[reportAttributeAccessIssue]
