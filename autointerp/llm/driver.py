@@ -212,7 +212,7 @@ class CachedClient:
         for request in requests:
             check_capabilities(self.client, request)
         keys = [request_key(self.client, request) for request in requests]
-        known = self.cache.get_many(keys) if self.cache else {}
+        known = self.cache.get_many(keys) if self.cache is not None else {}
         missing = {
             key: request for key, request in zip(keys, requests, strict=True) if key not in known
         }
@@ -220,7 +220,7 @@ class CachedClient:
         if missing:
             answers = self.client.complete(list(missing.values()))
             fresh = dict(zip(missing, answers, strict=True))
-            if self.cache:
+            if self.cache is not None:
                 self.cache.put_many(fresh)
         self._report(keys, requests, known, fresh)
         return [known[key] if key in known else fresh[key] for key in keys]
