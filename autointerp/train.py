@@ -30,11 +30,6 @@ from autointerp.units.sae.training import (
 _SEQUENCES_PER_CHUNK = 32
 
 
-def corpus_path(path: str) -> Path:
-    """The path of a corpus; `demo` is the shipped one."""
-    return resources.path("datasets/demo/corpus.jsonl") if path == "demo" else Path(path)
-
-
 def train_sae(
     config: SaeTrainConfig, *, report: Callable[[Progress], None] | None = None
 ) -> SparseAutoencoder:
@@ -57,7 +52,10 @@ def train_sae(
         dtype=config.subject.dtype,
         trust_remote_code=config.subject.trust_remote_code,
     )
-    corpus = read_corpus(corpus_path(config.corpus.path), text_field=config.corpus.text_field)
+    corpus = read_corpus(
+        resources.shipped_path(config.corpus.path, "corpus.jsonl"),
+        text_field=config.corpus.text_field,
+    )
     excluded = _excluded_documents(config)
     kept = [d for d in corpus.documents if d.document_id not in excluded]
     n_held_out = max(1, int(len(kept) * config.held_out_share))
@@ -73,7 +71,8 @@ def train_sae(
         subject=subject.fingerprint,
         corpus=corpus.fingerprint(),
     )
-    _check_same_training(output, identity)
+    marker = output / "training.json"
+    _check_same_training(marker, identity)
 
     length = config.corpus.sequence_length
     rows = _token_rows(corpus, [d.document_id for d in training], subject, length)
@@ -88,6 +87,7 @@ def train_sae(
             f"corpus {config.corpus.path!r}: none of the {len(held_out)} held-out documents has "
             f"{length} tokens; raise `held_out_share` or lower `sequence_length`"
         )
+    marker.write_text(json.dumps({"training": identity}) + "\n")
     order = np.random.default_rng(config.seed).permutation(len(rows))
     rows = rows[order]
     settings = TopKTraining(
@@ -145,21 +145,16 @@ def _excluded_documents(config: SaeTrainConfig) -> set[str]:
     """Ids of excluded documents."""
     excluded: set[str] = set()
     for path in config.exclude:
-        excluded |= set(read_corpus(corpus_path(path)).clusters)
+        excluded |= set(read_corpus(resources.shipped_path(path, "corpus.jsonl")).clusters)
     return excluded
 
 
-def _check_same_training(output: Path, identity: str) -> None:
-    marker = output / "training.json"
-    if marker.exists():
-        found = json.loads(marker.read_text()).get("training")
-        if found != identity:
-            raise AutointerpError(
-                f"{output} holds a training of another config or corpus; choose another `output:` "
-                "or remove the folder"
-            )
-    else:
-        marker.write_text(json.dumps({"training": identity}) + "\n")
+def _check_same_training(marker: Path, identity: str) -> None:
+    if marker.exists() and json.loads(marker.read_text()).get("training") != identity:
+        raise AutointerpError(
+            f"{marker.parent} holds a training of another config or corpus; choose another "
+            "`output:` or remove the folder"
+        )
 
 
 def _token_rows(corpus: Corpus, ids: list[str], subject: Subject, length: int) -> np.ndarray:

@@ -1,11 +1,11 @@
 import pytest
 import torch
 import transformers
-from conftest import FAMILIES
 from torch import Tensor
 
 from autointerp.records import AutointerpError
 from autointerp.subject import Subject, hooks
+from tests.conftest import FAMILIES
 
 TOKENS = torch.tensor([[5, 9, 2, 33, 7, 1, 60], [8, 8, 3, 21, 50, 4, 12]])
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from conftest import FAMILIES
+
+from tests.conftest import FAMILIES
 
 TOKENS = torch.tensor([[5, 9, 2, 33, 7, 1, 60], [8, 8, 3, 21, 50, 4, 12]])
 

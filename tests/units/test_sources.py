@@ -1,10 +1,10 @@
 import pytest
 import torch
-from conftest import FAMILIES
 
 from autointerp.records import AutointerpError, UnitId
 from autointerp.units import Dense, Neurons, SaeLatents, Sparse, SparseAutoencoder
 from autointerp.units.base import unit_rows
+from tests.conftest import FAMILIES
 
 TOKENS = torch.tensor([[5, 9, 2, 33, 7]])
 
