@@ -76,8 +76,11 @@ class LocalClient:
         responses: list[Response | None] = [None] * len(requests)
         rows: list[_Row] = []
         for place, request in enumerate(requests):
-            ids = self._prompts.ids(request.messages)
-            problem = self._problem(request, ids)
+            try:
+                ids = self._prompts.ids(request.messages) if request.messages else []
+                problem = self._problem(request, ids)
+            except jinja2.TemplateError as error:
+                ids, problem = [], f"the model's chat template refuses the messages: {error}"
             if problem:
                 responses[place] = self._failed(problem, len(ids))
             else:
