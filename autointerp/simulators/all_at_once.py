@@ -4,11 +4,14 @@ Bills et al. 2023 ask for the levels of all tokens in one prompt: the sequence s
 placeholder where each level would be, and the level distribution is read just before every
 placeholder, so no prediction is conditioned on another. Here the prompt is built of pieces that
 are tokenised one by one, and the places to read are known by construction: no text is searched.
+
+A prompt may do without placeholders: then the tokens stand side by side as branches of one tree,
+all in the same pass, and each is read as if it were the only one (`shared_prefix`).
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,13 +22,13 @@ from torch import Tensor
 from autointerp.records import AutointerpError, Simulation, content_key
 from autointerp.simulators.base import Simulator
 from autointerp.simulators.prompt import SimulationPrompt, load_prompt
-from autointerp.simulators.shared_prefix import Explanations, KeysValues, PrefixSharingModel
+from autointerp.simulators.shared_prefix import Heads, KeysValues, Own, PrefixSharingModel
 from autointerp.subject import Subject
 
 DEFAULT_PROMPT = "simulate_text_first"
 
-_EXPLANATIONS_AT_ONCE = 64
-"""Explanations whose keys and values are held at a time."""
+_HEADS_AT_ONCE = 64
+"""Heads whose keys and values are computed in one pass, and held until their rows are done."""
 
 _SLOT_CHUNK = 256
 """Slots whose logits over the whole vocabulary are held at a time."""
@@ -53,24 +56,24 @@ def expected_levels(slot_logits: Tensor, level_ids: Tensor) -> tuple[Tensor, Ten
 
 @dataclass(frozen=True)
 class _Row:
-    """One sequence under one explanation, as the model reads it after the explanation."""
+    """One sequence under one explanation, as the model reads it."""
 
     job: int
     place: int
-    explanation: int
-    """Index among the distinct explanations."""
+    head: int
+    """Index of what it begins with, among the distinct beginnings."""
 
-    ids: list[int]
+    own: Own
     slots: list[int]
-    """[n_tokens] index into `ids` after which each token's level is predicted."""
+    """[n_tokens] index into the own tokens after which each token's level is predicted."""
 
 
 class AllAtOnce(Simulator):
     """Simulates with the next-token distribution of a local language model.
 
-    The few-shot runs once per instance, an explanation once per call, and the sequences of several
-    explanations share batches. `n_levels` is 11 (0 to 10) where the tokenizer has a token "10",
-    else 10.
+    The few-shot runs once per instance; what several rows of a call begin with (an explanation, or
+    a text) once per call; and the sequences of several explanations share batches. `n_levels` is
+    11 (0 to 10) where the tokenizer has a token "10", else 10.
     """
 
     name = "all_at_once"
@@ -112,6 +115,7 @@ class AllAtOnce(Simulator):
         self.n_levels = len(self._level_ids)
         self._prefix_ids = self._few_shot()
         self._prefix: KeysValues | None = None
+        self._heads_at_once = _HEADS_AT_ONCE
         self.fingerprint = content_key(
             "simulator",
             name=self.name,
@@ -129,10 +133,8 @@ class AllAtOnce(Simulator):
 
     def count_tokens(self, jobs: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> int:
         """Tokens the model will read for `jobs`, the few-shot and padding not counted."""
-        explanations, rows = self._rows(jobs)
-        read = {row.explanation for row in rows}
-        own = sum(len(row.ids) for row in rows)
-        return own + sum(len(ids) for i, ids in enumerate(explanations) if i in read)
+        heads, rows = self._rows(jobs)
+        return sum(map(len, heads)) + sum(len(row.own.ids) for row in rows)
 
     def simulate(self, explanation: str, sequences: Sequence[Sequence[str]]) -> list[Simulation]:
         """Predict every token of every sequence under one explanation; see `Simulator`."""
@@ -148,52 +150,71 @@ class AllAtOnce(Simulator):
             AutointerpError: where a prompt is longer than the model's context, or one sequence
                 alone does not fit into memory.
         """
-        explanations, rows = self._rows(jobs)
+        heads, rows = self._rows(jobs)
         results = [[_nothing()] * len(sequences) for _, sequences in jobs]
         if not rows:
             return results
-        self._check_context(explanations, rows)
+        self._check_context(heads, rows)
         if self._prefix is None:
             self._check_head()
             self._prefix = self._model.prefix(self._prefix_ids)
-        prefix = self._prefix
-        for first in range(0, len(explanations), _EXPLANATIONS_AT_ONCE):
-            last = min(first + _EXPLANATIONS_AT_ONCE, len(explanations))
-            states = self._model.explanations(prefix, explanations[first:last])
-            group = [row for row in rows if first <= row.explanation < last]
-            for row, simulation in self._simulate_rows(prefix, states, first, group):
+        first = 0
+        while first < len(heads):
+            states, last = self._heads(self._prefix, heads, first)
+            group = [replace(r, head=r.head - first) for r in rows if first <= r.head < last]
+            for row, simulation in self._simulate_rows(self._prefix, states, group):
                 results[row.job][row.place] = simulation
+            first = last
         return results
 
+    def _heads(self, prefix: KeysValues, heads: list[list[int]], first: int) -> tuple[Heads, int]:
+        """Keys and values of the next heads, and one past the last of them."""
+        while True:
+            group = heads[first : first + self._heads_at_once]
+            try:
+                return self._model.heads(prefix, group), first + len(group)
+            except torch.OutOfMemoryError as error:
+                if len(group) == 1:
+                    raise self._too_long(len(group[0])) from error
+                self._heads_at_once = len(group) // 2
+            self._free()
+
     def _simulate_rows(
-        self, prefix: KeysValues, states: Explanations, first: int, rows: list[_Row]
+        self, prefix: KeysValues, heads: Heads, rows: list[_Row]
     ) -> Iterator[tuple[_Row, Simulation]]:
         """Rows of similar length share a batch; memory running out halves it for good."""
-        waiting = sorted(rows, key=lambda row: len(row.ids))
+        waiting = sorted(rows, key=lambda row: len(row.own.ids))
         while waiting:
-            longest = len(waiting[-1].ids)
+            longest = len(waiting[-1].own.ids)
             batch = waiting[-max(1, self.batch_tokens // longest) :]
             try:
-                simulations = self._simulate_batch(prefix, states, first, batch)
+                simulations = self._simulate_batch(prefix, heads, batch)
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
-                    raise AutointerpError(
-                        f"{self._subject.device} has no memory for one sequence of {longest} "
-                        "tokens: use shorter windows or a smaller simulator"
-                    ) from error
+                    raise self._too_long(longest) from error
                 self.batch_tokens = longest * (len(batch) // 2)
             else:
                 del waiting[-len(batch) :]
                 yield from zip(batch, simulations, strict=True)
                 continue
-            if self._subject.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._free()
+
+    def _free(self) -> None:
+        """Give cached blocks back; called once the exception no longer holds the batch."""
+        if self._subject.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _too_long(self, n_tokens: int) -> AutointerpError:
+        return AutointerpError(
+            f"{self._subject.device} has no memory for one sequence of {n_tokens} tokens: use "
+            "shorter windows or a smaller simulator"
+        )
 
     def _simulate_batch(
-        self, prefix: KeysValues, states: Explanations, first: int, batch: list[_Row]
+        self, prefix: KeysValues, heads: Heads, batch: list[_Row]
     ) -> list[Simulation]:
-        chosen = [row.explanation - first for row in batch]
-        hidden = self._model.hidden(prefix, states, chosen, [row.ids for row in batch])
+        own = [row.own for row in batch]
+        hidden = self._model.hidden(prefix, heads, [row.head for row in batch], own)
         lengths = [len(row.slots) for row in batch]
         row_index = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(lengths))
         slot_index = torch.tensor([slot for row in batch for slot in row.slots])
@@ -242,10 +263,14 @@ class AllAtOnce(Simulator):
                 "Qwen, Gemma, GPT-2 or Pythia model"
             )
 
-    def _check_context(self, explanations: list[list[int]], rows: list[_Row]) -> None:
+    def _check_context(self, heads: list[list[int]], rows: list[_Row]) -> None:
         config: Any = self._subject.model.config.get_text_config()  # pyright: ignore
         limit = getattr(config, "max_position_embeddings", None) or math.inf
-        needed = max(self.n_prefix + len(explanations[r.explanation]) + len(r.ids) for r in rows)
+        if self.prompt.branches:  # their mask replaces the one that sliding windows would need
+            limit = min(limit, getattr(config, "sliding_window", None) or math.inf)
+        needed = self.n_prefix + max(
+            len(heads[row.head]) + max(row.own.positions()) + 1 for row in rows
+        )
         if needed > limit:
             raise AutointerpError(
                 f"a simulation prompt has {needed} tokens, but {self._subject.name!r} reads at "
@@ -255,31 +280,45 @@ class AllAtOnce(Simulator):
     def _rows(
         self, jobs: Sequence[tuple[str, Sequence[Sequence[str]]]]
     ) -> tuple[list[list[int]], list[_Row]]:
-        """Token ids of the distinct explanations, and one row per sequence that has tokens."""
+        """Token ids of the distinct heads, and one row per sequence that has tokens."""
         index: dict[str, int] = {}
         rows: list[_Row] = []
         for job, (explanation, sequences) in enumerate(jobs):
-            which = index.setdefault(explanation, len(index))
             for place, tokens in enumerate(sequences):
                 if len(tokens):
-                    ids, slots = self._sequence(tokens)
-                    rows.append(_Row(job, place, which, ids, slots))
-        return [list(self._ids(self.prompt.unit(text))) for text in index], rows
+                    head, rest = self.prompt.start(explanation, "".join(tokens))
+                    own, slots = self._own(rest, tokens)
+                    rows.append(_Row(job, place, index.setdefault(head, len(index)), own, slots))
+        return [list(self._ids(head)) for head in index], rows
 
-    def _sequence(self, tokens: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Ids of one sequence with nothing revealed, up to the last slot, and where to read."""
-        ids, slots = self._items(tokens, [None] * len(tokens))
-        return ids[: slots[-1] + 1], slots
+    def _own(self, rest: str, tokens: Sequence[str]) -> tuple[Own, list[int]]:
+        """What follows a row's head, with no level shown, up to the last slot; where to read."""
+        ids = list(self._ids(rest))
+        if not self.prompt.branches:
+            items, slots = self._items(tokens, [None] * len(tokens))
+            slots = [len(ids) + slot for slot in slots]
+            return Own((ids + items)[: slots[-1] + 1]), slots
+        branches = [0] * len(ids)
+        slots: list[int] = []
+        for place, token in enumerate(tokens):
+            item = self._item(token)
+            ids += item
+            branches += [place + 1] * len(item)
+            slots.append(len(ids) - 1)
+        return Own(ids, branches), slots
+
+    def _item(self, token: str) -> list[int]:
+        """Ids of one token up to its level."""
+        return [*self._ids(self.prompt.token(token)), *self._ids(self.prompt.mark)]
 
     def _items(
         self, tokens: Sequence[str], levels: Sequence[int | None]
     ) -> tuple[list[int], list[int]]:
-        """Ids of a sequence whose levels are shown where they are not `None`, and its slots."""
-        ids = list(self._ids(self.prompt.sequence("".join(tokens))))
+        """Ids of a list of tokens whose levels are shown where they are not `None`; its slots."""
+        ids: list[int] = []
         slots: list[int] = []
         for token, level in zip(tokens, levels, strict=True):
-            ids += self._ids(self.prompt.token(token))
-            ids += self._ids(self.prompt.mark)
+            ids += self._item(token)
             slots.append(len(ids) - 1)
             if level is None:
                 ids += self._ids(self.prompt.unknown)
@@ -292,7 +331,8 @@ class AllAtOnce(Simulator):
         ids = _beginning(self._tokenizer)
         ids += self._ids(self.prompt.opening(self.n_levels - 1))
         for example in self.prompt.examples:
-            ids += self._ids(self.prompt.unit(example.explanation))
+            for piece in self.prompt.start(example.explanation, example.text):
+                ids += self._ids(piece)
             shown = [None] * example.hidden + list(example.levels[example.hidden :])
             ids += self._items(example.tokens, shown)[0]
             ids += self._ids(self.prompt.closing)

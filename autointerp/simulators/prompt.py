@@ -11,10 +11,15 @@ A template is imported as a module (nothing outside its macros is rendered) and 
 | `mark` | string | follows the token; the level is predicted after it; may be empty |
 | `unknown` | string | stands where the level would, in the sequence to simulate; may be empty |
 | `separator` | string | follows every level |
+| `text_before_unit` | boolean | whether a sequence's start stands before the unit's |
+| `branches` | boolean | whether tokens to simulate stand side by side, each as if it were the first |
 | `closing` | string | follows the last token of an example |
-| `examples` | list | the few-shot: `{explanation, tokens: [(text, level), …], hidden}`; the first `hidden` levels are shown as `unknown` |
+| `examples` | list | the few-shot: `{explanation, tokens: [(text, level), …], hidden, text}`; the first `hidden` levels are shown as `unknown`; `text` where the tokens are not all of it |
 
 Every piece is tokenised by itself, so nothing in a corpus token can reach across its borders.
+
+With `branches`, no placeholder is needed: each token sees the few-shot, the explanation and the
+sequence's start, but no other token of the list.
 """  # noqa: E501
 
 import hashlib
@@ -41,6 +46,8 @@ class Example:
     hidden: int
     """Levels of this many leading tokens are shown as `unknown`, as all are in the target."""
 
+    text: str
+
 
 @dataclass(frozen=True)
 class SimulationPrompt:
@@ -57,8 +64,15 @@ class SimulationPrompt:
     mark: str
     unknown: str
     separator: str
+    text_before_unit: bool
+    branches: bool
     closing: str
     examples: tuple[Example, ...]
+
+    def start(self, explanation: str, text: str) -> tuple[str, str]:
+        """The two pieces before the first token: the head, which rows may share, and the rest."""
+        unit, sequence = self.unit(explanation), self.sequence(text)
+        return (sequence, unit) if self.text_before_unit else (unit, sequence)
 
 
 def load_prompt(name: str) -> SimulationPrompt:
@@ -83,7 +97,7 @@ def load_prompt(name: str) -> SimulationPrompt:
     )
     try:
         pieces: Any = environment.from_string(source).module
-        return SimulationPrompt(
+        prompt = SimulationPrompt(
             name=file.stem,
             digest=hashlib.blake2b(source.encode(), digest_size=16).hexdigest(),
             opening=pieces.opening,
@@ -93,6 +107,8 @@ def load_prompt(name: str) -> SimulationPrompt:
             mark=pieces.mark,
             unknown=pieces.unknown,
             separator=pieces.separator,
+            text_before_unit=pieces.text_before_unit,
+            branches=pieces.branches,
             closing=pieces.closing,
             examples=tuple(_example(fields) for fields in pieces.examples),
         )
@@ -101,6 +117,13 @@ def load_prompt(name: str) -> SimulationPrompt:
             f"prompt {name!r} is not a simulation prompt: {error}; "
             "autointerp/simulators/prompt.py lists what it must define"
         ) from error
+    head, rest = prompt.start("", "")
+    if not head or not (prompt.mark or (rest and not prompt.branches)):
+        raise AutointerpError(
+            f"prompt {name!r} leaves nothing to read a level after: its start must not be empty, "
+            "and its mark only where something stands between the start and the first token"
+        )
+    return prompt
 
 
 def _example(fields: dict[str, Any]) -> Example:
@@ -109,5 +132,6 @@ def _example(fields: dict[str, Any]) -> Example:
         explanation=fields["explanation"],
         tokens=tuple(text for text, _ in pairs),
         levels=tuple(int(level) for _, level in pairs),
-        hidden=int(fields["hidden"]),
+        hidden=int(fields.get("hidden", 0)),
+        text=fields.get("text", "".join(text for text, _ in pairs)),
     )

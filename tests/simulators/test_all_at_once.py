@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from autointerp.records import AutointerpError
 from autointerp.simulators import all_at_once, load_simulator
 from autointerp.simulators.all_at_once import AllAtOnce, expected_levels
+from autointerp.simulators.shared_prefix import Own
 
-FORMS = ("simulate_text_first", "simulate_tab_unknown")
+FORMS = ("simulate_text_first", "simulate_text_inline", "simulate_tab_unknown")
 
 SHORT_PROMPT = """{# version 1 #}
 {% macro opening(top) %}Levels run to {{ top }}.{% endmacro %}
@@ -22,9 +23,14 @@ SHORT_PROMPT = """{# version 1 #}
 {% set mark = "=" %}
 {% set unknown = "?" %}
 {% set separator = ";" %}
+{% set text_before_unit = false %}
+{% set branches = false %}
 {% set closing = "." %}
 {% set examples = [{"explanation": "cats", "hidden": 1, "tokens": [["A", 0], [" cat", 10]]}] %}
 """
+
+FORKED_PROMPT = SHORT_PROMPT.replace("branches = false", "branches = true")
+TEXT_BEFORE_PROMPT = FORKED_PROMPT.replace("text_before_unit = false", "text_before_unit = true")
 
 HOSTILE = [
     ["<|im_end|>", "<|im_start|>system", "\t", "\n", "\n\n", "unknown", "\tunknown\n", "9", "0"],
@@ -33,11 +39,15 @@ HOSTILE = [
 ]
 
 
+def written(folder, source):
+    path = folder / "prompt.j2"
+    path.write_text(source, encoding="utf-8")
+    return str(path)
+
+
 @pytest.fixture
 def short_prompt(tmp_path):
-    path = tmp_path / "short.j2"
-    path.write_text(SHORT_PROMPT, encoding="utf-8")
-    return str(path)
+    return written(tmp_path, SHORT_PROMPT)
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +57,27 @@ def tiny(tiny_subject, tokenizer):
 
 
 def plain(simulator, subject, explanation, tokens):
-    """The same prediction from one full prompt per sequence, with the model's own head."""
-    ids, slots = simulator._sequence(tokens)
-    before = simulator._prefix_ids + list(simulator._ids(simulator.prompt.unit(explanation)))
+    """The same prediction without any sharing, with the model's own head.
+
+    One full prompt per sequence, or one per token where tokens stand side by side.
+    """
+    prompt = simulator.prompt
+    before = list(simulator._prefix_ids)
+    for piece in prompt.start(explanation, "".join(tokens)):
+        before += simulator._ids(piece)
+    if prompt.branches:
+        prompts = [before + simulator._item(token) for token in tokens]
+        reads = [[-1]] * len(tokens)
+    else:
+        items, slots = simulator._items(tokens, [None] * len(tokens))
+        prompts = [before + items]
+        reads = [[len(before) + slot for slot in slots]]
     with torch.inference_mode():
-        logits = subject.model(torch.tensor([before + ids])).logits[0]
-    at_slots = logits[[len(before) + slot for slot in slots]]
-    expected, mass = expected_levels(at_slots, torch.tensor(simulator._level_ids))
+        rows = [
+            subject.model(torch.tensor([ids])).logits[0, read]
+            for ids, read in zip(prompts, reads, strict=True)
+        ]
+    expected, mass = expected_levels(torch.cat(rows), torch.tensor(simulator._level_ids))
     return expected.numpy(), mass.numpy()
 
 
@@ -78,20 +102,21 @@ def jobs_of_many_lengths():
     ]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["simulate_text_first", "simulate_tab_unknown"])
 def test_shared_prefixes_and_batches_equal_one_plain_prompt_per_sequence(smollm2, form):
     (short, sequences), (long, _) = jobs_of_many_lengths()[:2]
-    jobs = [(short, sequences[1:3]), (long, sequences[3:4])]
+    jobs = [(short, sequences[:1]), (long, [sequences[0], sequences[1][:2]])]
     simulator = AllAtOnce(smollm2, prompt=form, batch_tokens=200)
     assert_equals_plain(simulator, smollm2, jobs, tolerance=1e-3)
 
 
+@pytest.mark.parametrize("source", [SHORT_PROMPT, FORKED_PROMPT, TEXT_BEFORE_PROMPT])
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen3", "gemma2"])
 def test_every_family_of_models_shares_prefixes_exactly(
-    tiny_subject, tokenizer, short_prompt, family
+    tiny_subject, tokenizer, tmp_path, family, source
 ):
     subject = replace(tiny_subject(family, vocabulary=len(tokenizer)), tokenizer=tokenizer)
-    simulator = AllAtOnce(subject, prompt=short_prompt, batch_tokens=150)
+    simulator = AllAtOnce(subject, prompt=written(tmp_path, source), batch_tokens=150)
     assert_equals_plain(simulator, subject, jobs_of_many_lengths(), tolerance=1e-4)
 
 
@@ -110,18 +135,17 @@ def test_every_family_of_models_shares_prefixes_exactly(
 )
 def test_slots_stand_where_the_pieces_put_them(tiny, form, tokens):
     simulator = AllAtOnce(tiny, prompt=form)
-    ids, slots = simulator._items(tokens, [None] * len(tokens))
-    pieces = [simulator.prompt.sequence("".join(tokens))]
-    assert len(slots) == len(tokens)
-    for token in tokens:
-        pieces += [simulator.prompt.token(token), simulator.prompt.mark]
-        expected_slot = sum(len(simulator._ids(piece)) for piece in pieces) - 1
-        assert slots[(len(pieces) - 3) // 4] == expected_slot
-        pieces += [simulator.prompt.unknown, simulator.prompt.separator]
-    assert simulator._tokenizer.decode(ids) == simulator._tokenizer.decode(
-        [i for piece in pieces for i in simulator._ids(piece)]
-    )
-    assert not set(ids) & set(simulator._tokenizer.all_special_ids)
+    prompt, ids = simulator.prompt, simulator._ids
+    rest = prompt.start("anything", "".join(tokens))[1]
+    own, slots = simulator._own(rest, tokens or ["x"])
+    between = [] if prompt.branches else [prompt.unknown, prompt.separator]
+    read = list(ids(rest))
+    for place, token in enumerate(tokens):
+        read += [*ids(prompt.token(token)), *ids(prompt.mark)]
+        assert slots[place] == len(read) - 1
+        assert own.ids[: len(read)] == read
+        read += [i for piece in between for i in ids(piece)]
+    assert not set(own.ids) & set(simulator._tokenizer.all_special_ids)
     (simulation,) = simulator.simulate("anything", [tokens])
     for array in (simulation.expected, simulation.known, simulation.level_mass):
         assert array.shape == (len(tokens),)
@@ -133,16 +157,14 @@ def test_slots_stand_where_the_pieces_put_them(tiny, form, tokens):
 def test_what_looks_like_a_special_token_is_text(tiny, text):
     simulator = AllAtOnce(tiny)
     special = set(simulator._tokenizer.all_special_ids)
-    assert not special & set(simulator._sequence([text, text])[0])
+    assert not special & set(simulator._own(text, [text, text])[0].ids)
     assert not special & set(simulator._ids(simulator.prompt.unit(text)))
     assert simulator._tokenizer.decode(list(simulator._ids(text))) == text
 
 
 def test_a_token_does_not_change_what_was_read_before_it(tiny, tmp_path):
     without_text = SHORT_PROMPT.replace("{{ text }}|{% endmacro %}", "|{% endmacro %}")
-    path = tmp_path / "no_text.j2"
-    path.write_text(without_text, encoding="utf-8")
-    simulator = AllAtOnce(tiny, prompt=str(path))
+    simulator = AllAtOnce(tiny, prompt=written(tmp_path, without_text))
     first, second = simulator.simulate("cats", [["a", " b", " c"], ["a", " b", "\t\n<|im_end|>"]])
     np.testing.assert_allclose(first.expected[:2], second.expected[:2], atol=1e-5)
 
@@ -174,13 +196,19 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(tiny, short_pr
     jobs = jobs_of_many_lengths()
     whole = AllAtOnce(tiny, prompt=short_prompt).simulate_many(jobs)
     simulator = AllAtOnce(tiny, prompt=short_prompt)
-    run = simulator._model.hidden
+    run, run_heads = simulator._model.hidden, simulator._model.heads
 
-    def only_three_rows(prefix, states, rows, ids):
-        if len(ids) > 3:
+    def only_two_heads(prefix, ids):
+        if len(ids) > 2:
             raise torch.OutOfMemoryError
-        return run(prefix, states, rows, ids)
+        return run_heads(prefix, ids)
 
+    def only_three_rows(prefix, heads, rows, own):
+        if len(own) > 3:
+            raise torch.OutOfMemoryError
+        return run(prefix, heads, rows, own)
+
+    monkeypatch.setattr(simulator._model, "heads", only_two_heads)
     monkeypatch.setattr(simulator._model, "hidden", only_three_rows)
     before = simulator.batch_tokens
     for ours, theirs in zip(simulator.simulate_many(jobs), whole, strict=True):
@@ -207,10 +235,12 @@ def test_a_prompt_longer_than_the_context_is_refused_before_it_runs(
 def test_prompts_are_found_by_name_or_path_and_refused_in_a_sentence(tiny, tmp_path):
     with pytest.raises(AutointerpError, match="simulate_nothing"):
         AllAtOnce(tiny, prompt="simulate_nothing")
-    path = tmp_path / "half.j2"
-    path.write_text("{% macro opening(top) %}{% endmacro %}", encoding="utf-8")
+    half = written(tmp_path, "{% macro opening(top) %}{% endmacro %}")
     with pytest.raises(AutointerpError, match="is not a simulation prompt"):
-        AllAtOnce(tiny, prompt=str(path))
+        AllAtOnce(tiny, prompt=half)
+    no_mark = written(tmp_path, FORKED_PROMPT.replace('mark = "="', 'mark = ""'))
+    with pytest.raises(AutointerpError, match="nothing to read a level after"):
+        AllAtOnce(tiny, prompt=no_mark)
     with pytest.raises(AutointerpError, match="mass_floor must lie between 0 and 1"):
         AllAtOnce(tiny, mass_floor=2.0)
 
@@ -226,14 +256,21 @@ def test_the_fingerprint_follows_model_prompt_and_settings(tiny):
     assert len({base, *(simulator.fingerprint for simulator in others)}) == 4
 
 
-def test_tokens_are_counted_as_they_are_read(tiny):
-    simulator = AllAtOnce(tiny)
+def test_tokens_are_counted_as_they_are_read(tiny, tmp_path):
     sequence = [" the", " cat", " sat"]
-    unit = len(simulator._ids(simulator.prompt.unit("cats")))
-    own = len(simulator._sequence(sequence)[0])
-    assert (
-        simulator.count_tokens([("cats", [sequence, sequence]), ("cats", [[]])]) == unit + 2 * own
-    )
+    jobs = [("cats", [sequence, sequence]), ("dogs", [sequence, []])]
+    for source, heads in ((SHORT_PROMPT, ["cats", "dogs"]), (TEXT_BEFORE_PROMPT, ["the text"])):
+        simulator = AllAtOnce(tiny, prompt=written(tmp_path, source))
+        text = "".join(sequence)
+        shared, rest = simulator.prompt.start("cats", text)
+        own, _ = simulator._own(rest, sequence)
+        expected = len(heads) * len(simulator._ids(shared)) + 3 * len(own.ids)
+        assert simulator.count_tokens(jobs) == expected
+
+
+def test_branches_take_the_positions_they_would_have_alone():
+    assert Own([5, 6, 7, 8, 9], [0, 0, 1, 2, 2]).positions() == [0, 1, 2, 2, 3]
+    assert Own([5, 6]).positions() == [0, 1]
 
 
 def test_nothing_to_simulate_runs_nothing(tiny, monkeypatch):
