@@ -27,7 +27,7 @@ _EXPORTS = {
     "load_subject": "autointerp.subject",
     "RunStore": "autointerp.store",
     "run": "autointerp.run",
-    "run_status": "autointerp.run",
+    "run_status": "autointerp.store",
     "score_simulation": "autointerp.stats",
 }
 

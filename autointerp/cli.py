@@ -91,7 +91,7 @@ def status(
     """How far a run is, and which process holds it."""
 
     def work() -> None:
-        from autointerp.run import run_status
+        from autointerp.store import run_status
 
         found = run_status(run_folder)
         if json_output:

@@ -22,3 +22,8 @@ def path(name: str) -> Path:
             return candidate
     places = " or ".join(str(candidate) for candidate in candidates)
     raise AutointerpError(f"the shipped file {name!r} is missing: looked at {places}; reinstall")
+
+
+def shipped_path(given: str, what: str) -> Path:
+    """A path from a config: `demo` is the shipped thing, anything else the user's own."""
+    return path(f"datasets/demo/{what}") if given == "demo" else Path(given)

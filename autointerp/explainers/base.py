@@ -54,6 +54,9 @@ class Explainer(Protocol):
     fingerprint: str
     """Hash of everything an explanation depends on besides view and model: prompt, settings."""
 
+    needs_llm: bool
+    """Whether it asks a language model; one that does not is free, and the same under any model."""
+
     def explain(self, view: ExplainView, key: str) -> Explaining:
         """Explain one unit.
 

@@ -102,6 +102,8 @@ class TokenActivationPairs:
     different documents come first.
     """
 
+    needs_llm = True
+
     def __init__(
         self,
         name: str = "token_activation_pairs",

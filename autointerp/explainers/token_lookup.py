@@ -20,6 +20,8 @@ class TokenLookup:
     top-token table of the `explain` split, and the mean over all other tokens.
     """
 
+    needs_llm = False
+
     def __init__(self, name: str = "token_lookup") -> None:
         """Set it up; `name` as in the config."""
         self.name = name

@@ -20,6 +20,8 @@ class TopTokens:
     by the strongest of them.
     """
 
+    needs_llm = False
+
     def __init__(self, name: str = "top_tokens", n_tokens: int = 8) -> None:
         """Set it up.
 

@@ -31,6 +31,7 @@ _REFUSAL = re.compile(
 )
 
 _MARKUP = re.compile(r"^(?:#{1,6}\s+|[-*•>]\s+|\d{1,2}[.)]\s+)+")
+_HEADING = re.compile(r"^(?:#{1,6}\s+|\*\*)(?:explanation|answer|description|summary)\W*$", re.I)
 _FENCE = re.compile(r"^\s*(?:```|~~~)\w*\s*$")
 _EMPHASIS = re.compile(r"\*\*|__|`")
 _SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)[.!?](?=\s+[A-Z\"'“]|\s*$)")
@@ -87,6 +88,8 @@ def parse_explanation(answer: str, instruction: str = "", *, truncated: bool = F
 
 def _bare(line: str) -> str:
     """A line without markup, lead-ins and quotation marks around it."""
+    if _HEADING.match(line.strip()):
+        return ""
     text = _EMPHASIS.sub("", _MARKUP.sub("", line.strip())).strip()
     before = None
     while text != before:
@@ -114,7 +117,10 @@ def _check(text: str, answer: str, instruction: str) -> None:
         raise NotAnExplanationError(f"the answer is no short phrase but {len(text)} characters")
     if len(words) >= 8 and len({word.casefold() for word in words}) < len(words) / 3:
         raise NotAnExplanationError("the answer says the same over and over")
-    if len(words) >= 4 and _plain(text) in _plain(instruction):
+    asked = [_plain(sentence) for sentence in re.split(r"(?<=[.?!:])\s", instruction)]
+    if (len(words) >= 4 and _plain(text) in _plain(instruction)) or any(
+        len(sentence.split()) >= 4 and sentence in _plain(text) for sentence in asked
+    ):
         raise NotAnExplanationError("the answer repeats the question")
 
 

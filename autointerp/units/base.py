@@ -42,11 +42,15 @@ class UnitSource(Protocol):
     read_at: str
     """Hook point whose value `encode` takes."""
 
-    write_at: str | None
-    """Hook point where `write_directions` are added; `None` where nothing is written."""
+    @property
+    def write_at(self) -> str | None:
+        """Hook point where `write_directions` are added; `None` where nothing is written."""
+        ...
 
-    n_units: int
-    """Number of indices; a signed source has two units per index."""
+    @property
+    def n_units(self) -> int:
+        """Number of indices; a signed source has two units per index."""
+        ...
 
     polarities: tuple[int, ...]
     """(1,) for sources whose values are never negative, (1, -1) for signed ones."""

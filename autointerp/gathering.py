@@ -1,0 +1,122 @@
+"""Gathers a run's results under its present config, and the facts needed to trace them."""
+
+import platform
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from autointerp.analysis.results import RunResults, UnitResult
+from autointerp.config import BASELINE_EXPLAINERS
+from autointerp.records import (
+    SCHEMA_VERSION,
+    Explanation,
+    Score,
+    Simulation,
+    Status,
+    UnitId,
+    derived_seed,
+)
+from autointerp.scorers.simulation import simulation_key
+
+if TYPE_CHECKING:
+    from autointerp.run import Run
+
+
+def gather(run: "Run") -> RunResults:
+    """Everything this config has results for."""
+    scores: dict[UnitId, dict[str, Score]] = {unit: {} for unit in run.units}
+    simulations: dict[UnitId, dict[str, tuple[Simulation, ...]]] = {u: {} for u in run.units}
+    for job in run.score_jobs():
+        score = run.store.get_score(job.key)
+        if score is None:
+            continue
+        scores[job.record.unit][score.explainer] = score
+        request = run.scorer_of(job.record.unit).requests(job)[0]
+        parts = run.store.get_simulation(simulation_key(request, job.simulator_fingerprint))
+        if parts is not None:
+            simulations[job.record.unit][score.explainer] = tuple(parts)
+    explanations: dict[UnitId, dict[str, Explanation]] = {unit: {} for unit in run.units}
+    for explainer in run.parts.explainers:
+        for unit, explanation in run.explanations(explainer).items():
+            explanations[unit][explainer.name] = explanation
+    results = tuple(
+        UnitResult(
+            unit=unit,
+            record=run.records[unit],
+            density=run.densities[unit],
+            explanations=explanations[unit],
+            scores=scores[unit],
+            scored_windows=run.scorer_of(unit).windows(run.records[unit]),
+            simulations=simulations[unit],
+            status=Status.DEAD if run.is_dead(unit) else Status.OK,
+        )
+        for unit in run.units
+    )
+    sequences, texts = run.store.read_sequences()
+    frame = run.config.units.min_active_documents
+    return RunResults(
+        name=run.config.name,
+        explainers=tuple(e.name for e in run.config.explainers),
+        baseline_explainers=tuple(
+            e.name for e in run.config.explainers if e.type in BASELINE_EXPLAINERS
+        ),
+        sources=tuple(run.config.sources),
+        units=results,
+        recorded={
+            name: {
+                "n_units": len(units),
+                "n_dead": sum(u.maximum <= 0 for u in units),
+                "n_too_rare": sum(u.maximum > 0 and u.active_documents < frame for u in units),
+            }
+            for name, units in run.summaries.items()
+        },
+        sequence_texts=texts,
+        char_spans={s.sequence_id: (s.char_starts, s.char_ends) for s in sequences},
+        provenance=provenance(run),
+        config=run.config.model_dump(mode="json"),
+        ledger=tuple(run.store.ledger_totals()),
+        seconds=dict(run.seconds),
+    )
+
+
+def provenance(run: "Run") -> dict[str, Any]:
+    """Versions, hashes and seeds: what one needs to trace or repeat a score."""
+    names = ("autointerp", "torch", "transformers", "numpy", "scipy", "pyarrow", "tokenizers")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "seed": run.config.seed,
+        "subjects": {
+            name: {"model": subject.name, "fingerprint": subject.fingerprint}
+            for name, subject in run.parts.subjects.items()
+        },
+        "sources": {
+            name: {
+                "records_key": run.records_key(name),
+                **(
+                    {"fingerprint": run.parts.sources[name].fingerprint()}
+                    if name in run.parts.sources
+                    else {"file": str(getattr(settings, "path", ""))}
+                ),
+            }
+            for name, settings in run.config.sources.items()
+        },
+        "corpus_key": run.corpus_key,
+        "corpus_fingerprint": run.parts.corpus.fingerprint() if run.config.corpus else None,
+        "design": {"name": run.design.name, "key": run.design.key()},
+        "explainers": {e.name: e.fingerprint for e in run.parts.explainers},
+        "llm": run.parts.client.fingerprint
+        if any(e.needs_llm for e in run.parts.explainers)
+        else None,
+        "simulators": {s.name: s.fingerprint for s in run.parts.simulators.values()},
+        "bootstrap_seed": derived_seed(run.config.seed, "bootstrap"),
+        "versions": {name: _version(name) for name in names},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,148 @@
+"""What a config names, loaded when it is first needed: subjects, sources, corpus, clients."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from autointerp import resources
+from autointerp.config import (
+    BASELINE_EXPLAINERS,
+    NeuronsConfig,
+    RecordedConfig,
+    RunConfig,
+    SaeConfig,
+)
+from autointerp.simulators import Simulator, load_simulator
+from autointerp.store import RunStore
+
+if TYPE_CHECKING:
+    from autointerp.explainers import Explainer
+    from autointerp.llm import CachedClient
+    from autointerp.recording.corpus import Corpus
+    from autointerp.recording.imported import Imported
+    from autointerp.subject import Subject
+    from autointerp.units import UnitSource
+
+
+class Parts:
+    """The models, sources and texts of one run; each is loaded once."""
+
+    def __init__(self, config: RunConfig, store: RunStore) -> None:
+        self.config = config
+        self.store = store
+        self.subjects: dict[str, Subject] = {}
+        """Loaded models by their name in the config, or by their own where it has none."""
+        self.simulators: dict[str, Simulator] = {}
+
+    def subject(self, name: str) -> "Subject":
+        """The loaded subject called `name` in the config."""
+        from autointerp.subject import load_subject
+
+        if name not in self.subjects:
+            settings = self.config.subjects[name]
+            self.subjects[name] = load_subject(
+                settings.model,
+                device=settings.device,
+                dtype=settings.dtype,
+                trust_remote_code=settings.trust_remote_code,
+            )
+        return self.subjects[name]
+
+    def _model(self, name: str) -> "Subject":
+        """A language model that explains or simulates; a subject of the same name is shared."""
+        from autointerp.subject import load_subject
+
+        for subject_name, settings in self.config.subjects.items():
+            if settings.model == name:
+                return self.subject(subject_name)
+        if name not in self.subjects:
+            self.subjects[name] = load_subject(name)
+        return self.subjects[name]
+
+    @cached_property
+    def sources(self) -> dict[str, "UnitSource"]:
+        """The unit sources that are recorded from a subject."""
+        from autointerp.units import Neurons, SaeLatents, load_sae
+
+        made: dict[str, UnitSource] = {}
+        for name, source in self.config.sources.items():
+            if isinstance(source, NeuronsConfig):
+                subject = self.subject(source.subject)
+                made[name] = Neurons.of(name, source.subject, subject, source.hook_point)
+            elif isinstance(source, SaeConfig):
+                subject = self.subject(source.subject)
+                sae = load_sae(resources.shipped_path(source.path, "sae"))
+                made[name] = SaeLatents.of(name, source.subject, subject, sae, source.hook_point)
+        return made
+
+    @cached_property
+    def imported(self) -> dict[str, "Imported"]:
+        """The unit sources that were recorded elsewhere."""
+        from autointerp.recording.imported import import_records
+
+        return {
+            name: import_records(source.path, name)
+            for name, source in self.config.sources.items()
+            if isinstance(source, RecordedConfig)
+        }
+
+    @cached_property
+    def corpus(self) -> "Corpus":
+        """The documents of the config's corpus."""
+        from autointerp.recording.corpus import read_corpus
+
+        assert self.config.corpus is not None
+        settings = self.config.corpus
+        path = resources.shipped_path(settings.path, "corpus.jsonl")
+        return read_corpus(path, text_field=settings.text_field)
+
+    @cached_property
+    def client(self) -> "CachedClient":
+        """The explainer's language model behind its cache."""
+        from autointerp.llm import CachedClient, ResponseCache, load_client
+
+        name = self.config.llm.model
+        client = load_client(name, subject=self._model(name.removeprefix("local/")))
+
+        def note(entry: Any) -> None:
+            if not entry.from_cache:
+                usage = entry.usage
+                self.store.add_to_ledger(
+                    purpose=entry.purpose,
+                    model=entry.client,
+                    requests=1,
+                    input_tokens=usage.input_tokens,
+                    cached_tokens=usage.cached_tokens,
+                    output_tokens=usage.output_tokens,
+                    seconds=0.0,
+                )
+
+        cache = ResponseCache(self.store.folder / "responses.sqlite")
+        return CachedClient(client, cache, note)
+
+    @cached_property
+    def explainers(self) -> list["Explainer"]:
+        """The explainers in config order."""
+        from autointerp.explainers import load_explainer
+
+        return [load_explainer(settings, self.config.seed) for settings in self.config.explainers]
+
+    def simulator(self, explainer: str) -> Simulator:
+        """Who simulates the explanations of one explainer: a token table is looked up."""
+        kind = self._explainer_type(explainer)
+        name = "token_lookup" if kind in BASELINE_EXPLAINERS else self.config.simulator.name
+        if name not in self.simulators:
+            settings = self.config.simulator
+            options = (
+                {}
+                if name == "token_lookup"
+                else {
+                    "subject": self._model(settings.model),
+                    "prompt": settings.prompt,
+                    "mass_floor": settings.mass_floor,
+                }
+            )
+            self.simulators[name] = load_simulator(name, **options)
+        return self.simulators[name]
+
+    def _explainer_type(self, name: str) -> str:
+        return next(e.type for e in self.config.explainers if e.name == name)

@@ -1,0 +1,82 @@
+"""Files that are written whole or not at all, and refused where their schema is another."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from autointerp.records import SCHEMA_VERSION, AutointerpError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def stamped(schema: pa.Schema, key: str) -> pa.Schema:
+    """The schema with the file's key and schema version in its metadata."""
+    return schema.with_metadata({"autointerp.key": key, "schema_version": str(SCHEMA_VERSION)})
+
+
+def write_table(path: Path, table: pa.Table, key: str, row_group_size: int | None = None) -> None:
+    """Write a Parquet file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    table = table.replace_schema_metadata(stamped(table.schema, key).metadata)
+    pq.write_table(table, partial, compression="zstd", row_group_size=row_group_size)
+    partial.replace(path)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a run, or refuse it by name."""
+    check_schema(path)
+    return pq.read_table(path, columns=columns)
+
+
+def file_key(path: Path) -> str | None:
+    """The key a file was made from, `None` where there is no file."""
+    if not path.exists():
+        return None
+    check_schema(path)
+    return (pq.read_schema(path).metadata or {}).get(b"autointerp.key", b"").decode()
+
+
+def check_schema(path: Path) -> None:
+    """Refuse a file that is missing, damaged or of another schema version."""
+    if not path.exists():
+        raise AutointerpError(f"{path} does not exist: run the stage that writes it first")
+    try:
+        found = (pq.read_schema(path).metadata or {}).get(b"schema_version", b"0").decode()
+    except pa.ArrowInvalid as error:
+        raise AutointerpError(f"{path} is not a Parquet file: remove it, run again") from error
+    refuse_version(int(found), path)
+
+
+def refuse_version(found: int, path: Path) -> None:
+    """Raise where `found` is not the schema version this code reads."""
+    if found != SCHEMA_VERSION:
+        raise AutointerpError(
+            f"{path} has schema version {found}; this autointerp reads version {SCHEMA_VERSION}: "
+            "use the version that wrote it, or run again into another folder"
+        )
+
+
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` items in order, the last one shorter."""
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def json_text(value: Any) -> str:
+    """JSON for a database column; NaN is refused."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)

@@ -1,0 +1,240 @@
+"""The rows of a run's files, and back: units, records, statistics, simulations, scores."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from autointerp.records import (
+    ActivationRecord,
+    ControlScore,
+    Interval,
+    Score,
+    Sequence,
+    Simulation,
+    Split,
+    SplitStatistics,
+    Status,
+    TopToken,
+    UnitId,
+    UnitRecord,
+    Window,
+)
+
+RECORD_SCHEMA = pa.schema(
+    {
+        "index": pa.int32(),
+        "polarity": pa.int8(),
+        "split": pa.dictionary(pa.int8(), pa.string()),
+        "stratum": pa.dictionary(pa.int8(), pa.string()),
+        "probability": pa.float64(),
+        "sequence_id": pa.string(),
+        "start": pa.int32(),
+        "stop": pa.int32(),
+        "maximum": pa.float32(),
+        "shares": pa.list_(pa.float16()),
+        "kind": pa.dictionary(pa.int8(), pa.string()),
+    }
+)
+"""`shares` are activations divided by `maximum`: float16 then loses at most 1 part in 2,000."""
+
+_TOP_TOKEN = pa.struct(
+    {
+        "token": pa.string(),
+        "mean": pa.float64(),
+        "mean_upper": pa.float64(),
+        "count": pa.int64(),
+        "maximum": pa.float64(),
+    }
+)
+_SPLIT_STATISTICS = pa.struct(
+    {
+        "split": pa.string(),
+        "n_tokens": pa.int64(),
+        "n_active": pa.int64(),
+        "n_documents": pa.int64(),
+        "n_active_documents": pa.int64(),
+        "maximum": pa.float64(),
+        "moments": pa.list_(pa.float64()),
+        "histogram_start": pa.int32(),
+        "histogram": pa.list_(pa.int64()),
+        "top_tokens": pa.list_(_TOP_TOKEN),
+    }
+)
+UNIT_SCHEMA = pa.schema(
+    {
+        "index": pa.int32(),
+        "polarity": pa.int8(),
+        "explain_density": pa.float64(),
+        "explain_active_documents": pa.int64(),
+        "explain_maximum": pa.float64(),
+        "row_group": pa.int32(),
+        "statistics": pa.list_(_SPLIT_STATISTICS),
+    }
+)
+CORPUS_SCHEMA = pa.schema(
+    {
+        "sequence_id": pa.string(),
+        "document_id": pa.string(),
+        "document_name": pa.string(),
+        "kind": pa.string(),
+        "split": pa.string(),
+        "text": pa.string(),
+        "token_ids": pa.list_(pa.int32()),
+        "masked": pa.list_(pa.bool_()),
+        "char_starts": pa.list_(pa.int32()),
+        "char_ends": pa.list_(pa.int32()),
+    }
+)
+
+
+def record_row(record: ActivationRecord) -> dict[str, Any]:
+    """Row of records/SOURCE.parquet."""
+    maximum = np.float32(record.maximum)
+    shares = record.activations / maximum if maximum > 0 else record.activations
+    return {
+        "index": record.unit.index,
+        "polarity": record.unit.polarity,
+        "split": str(record.split),
+        "stratum": record.stratum,
+        "probability": record.probability,
+        "sequence_id": record.window.sequence_id,
+        "start": record.window.start,
+        "stop": record.window.stop,
+        "maximum": maximum,
+        "shares": shares.astype(np.float16),
+        "kind": record.kind,
+    }
+
+
+def record_of(
+    source: str, row: dict[str, Any], parents: dict[str, Sequence], vocabulary: list[str]
+) -> ActivationRecord:
+    """The inverse of `record_row`; token texts come from the corpus."""
+    sequence = parents[row["sequence_id"]]
+    span = slice(row["start"], row["stop"])
+    shares = np.asarray(row["shares"], np.float32)
+    return ActivationRecord(
+        unit=UnitId(source, row["index"], row["polarity"]),
+        window=Window(row["sequence_id"], row["start"], row["stop"]),
+        document_id=sequence.document_id,
+        split=Split(row["split"]),
+        stratum=row["stratum"],
+        probability=row["probability"],
+        tokens=tuple(vocabulary[i] for i in sequence.token_ids[span]),
+        activations=np.float32(row["maximum"]) * shares,
+        masked=sequence.masked[span],
+        kind=row["kind"],
+    )
+
+
+def unit_row(unit: UnitRecord, row_group: int) -> dict[str, Any]:
+    """Row of records/SOURCE.statistics.parquet; `row_group` of its windows, -1 for none."""
+    explain = unit.statistics.get(Split.EXPLAIN)
+    explain_records = unit.of(Split.EXPLAIN)
+    n_tokens = sum(len(record.activations) for record in explain_records)
+    n_active = sum(int((record.activations > 0).sum()) for record in explain_records)
+    sampled_density = n_active / n_tokens if n_tokens else 0.0
+    sampled_documents = len({r.document_id for r in explain_records if r.maximum > 0})
+    return {
+        "index": unit.unit.index,
+        "polarity": unit.unit.polarity,
+        "explain_density": explain.density if explain else sampled_density,
+        "explain_active_documents": explain.n_active_documents if explain else sampled_documents,
+        "explain_maximum": unit.explain_maximum(),
+        "row_group": row_group,
+        "statistics": [statistics_row(split, s) for split, s in unit.statistics.items()],
+    }
+
+
+def statistics_row(split: Split, statistics: SplitStatistics) -> dict[str, Any]:
+    """One split's statistics; the histogram without its empty ends."""
+    counts = np.asarray(statistics.histogram, np.int64)
+    used = np.flatnonzero(counts)
+    start, stop = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
+    return {
+        **{k: v for k, v in vars(statistics).items() if k not in ("histogram", "top_tokens")},
+        "split": str(split),
+        "moments": list(statistics.moments),
+        "histogram_start": start,
+        "histogram": counts[start:stop].tolist(),
+        "top_tokens": [asdict(token) for token in statistics.top_tokens],
+    }
+
+
+def statistics_of(rows: list[dict[str, Any]]) -> dict[Split, SplitStatistics]:
+    """The inverse of `statistics_row`."""
+    found: dict[Split, SplitStatistics] = {}
+    for row in rows:
+        before = (0,) * row["histogram_start"]
+        mean, square, cube, fourth = row["moments"]
+        found[Split(row["split"])] = SplitStatistics(
+            n_tokens=row["n_tokens"],
+            n_active=row["n_active"],
+            n_documents=row["n_documents"],
+            n_active_documents=row["n_active_documents"],
+            maximum=row["maximum"],
+            moments=(mean, square, cube, fourth),
+            histogram=(*before, *row["histogram"]),
+            top_tokens=tuple(TopToken(**token) for token in row["top_tokens"]),
+        )
+    return found
+
+
+def pack_simulations(parts: list[Simulation]) -> tuple[str, bytes, bytes, bytes]:
+    """Columns lengths, expected (float16), known (bits), level_mass (bytes)."""
+
+    def joined(arrays: list[np.ndarray], dtype: Any) -> np.ndarray:
+        return np.concatenate(arrays).astype(dtype) if arrays else np.zeros(0, dtype)
+
+    known = joined([part.known for part in parts], bool)
+    expected = joined([np.where(p.known, p.expected, 0.0) for p in parts], np.float16)
+    mass = joined([np.clip(p.level_mass, 0, 1) * 255 for p in parts], np.uint8)
+    lengths = json.dumps([len(part.known) for part in parts])
+    return lengths, expected.tobytes(), np.packbits(known).tobytes(), mass.tobytes()
+
+
+def unpack_simulations(
+    lengths: str, expected: bytes, known: bytes, mass: bytes
+) -> list[Simulation]:
+    """The inverse of `pack_simulations`: levels as rounded."""
+    sizes = json.loads(lengths)
+    total = sum(sizes)
+    levels = np.frombuffer(expected, np.float16).astype(np.float32)
+    is_known = np.unpackbits(np.frombuffer(known, np.uint8), count=total).astype(bool)
+    masses = np.frombuffer(mass, np.uint8).astype(np.float32) / 255
+    ends = np.cumsum(sizes)
+    return [
+        Simulation(levels[a:b], is_known[a:b], masses[a:b])
+        for a, b in zip(ends - sizes, ends, strict=True)
+    ]
+
+
+def score_of(unit: str, body: dict[str, Any]) -> Score:
+    """A score from its JSON body."""
+
+    def interval(value: dict[str, Any] | None) -> Interval | None:
+        return None if value is None else Interval(**value)
+
+    controls = tuple(
+        ControlScore(
+            c["name"],
+            c["value"],
+            Status(c["status"]),
+            None if c["donor"] is None else UnitId(**c["donor"]),
+            c["explanation_key"],
+        )
+        for c in body["controls"]
+    )
+    known: dict[str, Any] = {
+        **body,
+        "unit": UnitId.parse(unit),
+        "status": Status(body["status"]),
+        "split": Split(body["split"]),
+        "interval": interval(body["interval"]),
+        "lift_interval": interval(body["lift_interval"]),
+        "controls": controls,
+    }
+    return Score(**known)
