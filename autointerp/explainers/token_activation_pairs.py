@@ -28,6 +28,9 @@ _VERSION = 1
 SPARSE_SHARE = 0.2
 """Below this share of non-zero levels the windows are repeated without the zeros."""
 
+N_STRONGEST = 12
+"""Most tokens that are named by themselves."""
+
 Window = list[tuple[str, int]]
 """A window as it is shown: tokens, escaped, with their levels."""
 
@@ -36,8 +39,8 @@ Window = list[tuple[str, int]]
 class ExplainPrompt:
     """The pieces of an explanation prompt, from a Jinja template that defines them by these names.
 
-    A conversation is made of them: instructions, every example's unit and explanation in turn, and
-    the unit to explain.
+    They make a conversation: instructions, the unit's table and its acknowledgement, the strongest
+    tokens and the explanation of every example in turn, and the strongest tokens of the unit.
     """
 
     digest: str
@@ -46,14 +49,20 @@ class ExplainPrompt:
     instructions: str
     """What it is about: the system message."""
 
-    question: str
-    """What is asked about every unit; an answer that repeats it is no explanation."""
-
-    unit: Callable[[Sequence[Window], Sequence[Window]], str]
+    table: Callable[[Sequence[Window], Sequence[Window]], str]
     """Shows a unit: its windows, and its windows without the zeros (none: not shown)."""
 
-    examples: tuple[tuple[tuple[Window, ...], str], ...]
-    """The few-shot: windows and explanation."""
+    read: str
+    """What the model is made to say to the table."""
+
+    strongest: Callable[[Sequence[str]], str]
+    """Asks the question about some tokens."""
+
+    question: str
+    """The question alone; an answer that repeats it is no explanation."""
+
+    examples: tuple[tuple[tuple[str, ...], str], ...]
+    """The few-shot: strongest tokens and explanation."""
 
 
 def load_prompt(name: str) -> ExplainPrompt:
@@ -78,20 +87,21 @@ def load_prompt(name: str) -> ExplainPrompt:
         return ExplainPrompt(
             digest=hashlib.blake2b(source.encode(), digest_size=16).hexdigest(),
             instructions=str(pieces.instructions).strip(),
+            table=lambda windows, active: str(pieces.table(windows, active)).strip("\n"),
+            read=str(pieces.read).strip(),
+            strongest=lambda tokens: str(pieces.strongest(tokens)).strip("\n"),
             question=str(pieces.question).strip(),
-            unit=lambda windows, active: str(pieces.unit(windows, active)).strip("\n"),
             examples=tuple(_example(fields) for fields in pieces.examples),
         )
     except (jinja2.TemplateError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise AutointerpError(
             f"prompt {name!r} is not an explanation prompt: {error}; it must define instructions, "
-            "question, unit(windows, active) and examples"
+            "table(windows, active), read, question, strongest(tokens) and examples"
         ) from error
 
 
-def _example(fields: dict[str, Any]) -> tuple[tuple[Window, ...], str]:
-    windows = tuple([(str(token), int(level)) for token, level in w] for w in fields["windows"])
-    return windows, str(fields["explanation"])
+def _example(fields: dict[str, Any]) -> tuple[tuple[str, ...], str]:
+    return tuple(str(token) for token in fields["tokens"]), str(fields["explanation"])
 
 
 class TokenActivationPairs:
@@ -99,7 +109,7 @@ class TokenActivationPairs:
 
     level = min(10, floor(10 · relu(x) / max)), max over the whole `explain` split. The windows are
     repeated without the zeros where fewer than a fifth of the levels are not zero. Windows of
-    different documents come first.
+    different documents come first. The strongest tokens are named by themselves in the question.
     """
 
     needs_llm = True
@@ -168,14 +178,18 @@ class TokenActivationPairs:
 
     def request(self, view: ExplainView, shown: Sequence[ActivationRecord]) -> Request:
         """The question about a unit, with the windows that are to be shown."""
-        messages = [Message("system", self.prompt.instructions)]
-        for windows, explanation in self.prompt.examples:
+        windows = [_window(record, view.maximum) for record in shown]
+        messages = [
+            Message("system", self.prompt.instructions),
+            Message("user", self._table(windows)),
+            Message("assistant", self.prompt.read),
+        ]
+        for tokens, explanation in self.prompt.examples:
             messages += [
-                Message("user", self._unit(windows)),
+                Message("user", self.prompt.strongest(tokens)),
                 Message("assistant", explanation),
             ]
-        windows = [_window(record, view.maximum) for record in shown]
-        messages.append(Message("user", self._unit(windows)))
+        messages.append(Message("user", self.prompt.strongest(strongest_tokens(windows))))
         sampled = self.temperature > 0
         return Request(
             messages=tuple(messages),
@@ -185,13 +199,13 @@ class TokenActivationPairs:
             purpose="explain",
         )
 
-    def _unit(self, windows: Sequence[Window]) -> str:
+    def _table(self, windows: Sequence[Window]) -> str:
         levels = [level for window in windows for _, level in window]
         n_active = sum(level > 0 for level in levels)
         active: list[Window] = []
         if n_active < SPARSE_SHARE * len(levels):
             active = [[pair for pair in window if pair[1] > 0] for window in windows]
-        return self.prompt.unit(windows, [window for window in active if window])
+        return self.prompt.table(windows, [window for window in active if window])
 
     def _read(self, response: Response) -> str:
         if response.text is None or response.status not in (
@@ -218,6 +232,17 @@ def chosen_windows(records: Sequence[ActivationRecord], n: int) -> list[Activati
         rounds[record.document_id] = earlier + 1
         ranked.append((earlier, place, record))
     return [record for *_, record in sorted(ranked, key=lambda item: item[:2])[:n]]
+
+
+def strongest_tokens(windows: Sequence[Window]) -> list[str]:
+    """The distinct tokens with at least half of the highest level shown, strongest first."""
+    best: dict[str, int] = {}
+    for token, level in (pair for window in windows for pair in window):
+        word = (token.strip() or token).replace('"', '\\"')
+        best[word] = max(level, best.get(word, 0))
+    top = max(best.values(), default=0)
+    ranked = sorted(best, key=lambda word: -best[word])
+    return [word for word in ranked if best[word] > 0 and 2 * best[word] >= top][:N_STRONGEST]
 
 
 def _window(record: ActivationRecord, maximum: float) -> Window:
