@@ -203,10 +203,27 @@ def test_a_missing_hook_point_lists_near_ones(tiny_folder: Path, tmp_path: Path)
         run(config)
 
 
+def write_random_sae(folder: Path, d_in: int, *, dead: bool = False) -> Path:
+    """A random dictionary of 16 latents at block 0, the first of them `dead` or not."""
+    import torch
+
+    from autointerp.units.sae.formats import saelens
+    from autointerp.units.sae.model import SparseAutoencoder
+
+    W = torch.randn(d_in, 16, generator=torch.Generator().manual_seed(0))
+    b_enc = torch.zeros(16)
+    b_enc[0] = -1e6 if dead else 0.0
+    zeros = torch.zeros(d_in)
+    sae = SparseAutoencoder("topk", W, b_enc, zeros, W.T.clone(), zeros, k=4)
+    saelens.write_topk(folder, sae, {"hook_name": "blocks.0.hook_resid_post"}, torch.float32)
+    return folder
+
+
 def test_a_dictionary_of_another_width_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    sources = {"features": {"type": "sae", "path": "demo"}}
+    path = write_random_sae(tmp_path / "sae", d_in=16)
+    sources = {"features": {"type": "sae", "path": str(path)}}
     config = small_config(tmp_path, tiny_folder, sources=sources)
-    with pytest.raises(AutointerpError, match=r"hook point|d_in"):
+    with pytest.raises(AutointerpError, match=r"d_in = 16 channels, but .* has 32"):
         run(config)
 
 
@@ -273,22 +290,10 @@ def test_status_tells_how_far_a_run_is(finished: Any, tmp_path: Path) -> None:
         run_status(tmp_path)
 
 
-def test_a_dead_unit_is_never_explained(finished: Any, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_dead_unit_is_never_explained(tiny_folder: Path, tmp_path: Path) -> None:
     """A dictionary whose first latent can never fire."""
-    import torch
-
-    from autointerp.units.sae.formats import saelens
-    from autointerp.units.sae.model import SparseAutoencoder
-
-    generator = torch.Generator().manual_seed(0)
-    W = torch.randn(32, 16, generator=generator)
-    b_enc = torch.zeros(16)
-    b_enc[0] = -1e6
-    sae = SparseAutoencoder("topk", W, b_enc, torch.zeros(32), W.T.clone(), torch.zeros(32), k=4)
-    saelens.write_topk(
-        tmp_path / "sae", sae, {"hook_name": "blocks.0.hook_resid_post"}, torch.float32
-    )
-    sources = {"features": {"type": "sae", "path": str(tmp_path / "sae")}}
+    path = write_random_sae(tmp_path / "sae", d_in=32, dead=True)
+    sources = {"features": {"type": "sae", "path": str(path)}}
     config = small_config(
         tmp_path, tiny_folder, sources=sources, units={"ids": ["features/0", "features/1"]}
     )

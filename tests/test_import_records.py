@@ -1,0 +1,112 @@
+"""Units recorded elsewhere are explained and scored without a subject."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from autointerp.cli import app
+from autointerp.recording.imported import import_records
+from autointerp.records import AutointerpError, Split
+
+
+def rows(n_documents: int = 60) -> list[dict[str, Any]]:
+    """One unit that fires on " bees" and one on " rain", over made-up windows."""
+    made = []
+    for number in range(n_documents):
+        tokens = ["The", f" farm{number}", " kept", " bees" if number % 2 else " hens", " in",
+                  " rain" if number % 3 else " sun", f" year{number}", "."]  # fmt: skip
+        for unit, word in (("made/0", " bees"), ("made/1", " rain")):
+            acts = [7.0 if token == word else 0.0 for token in tokens]
+            made.append(
+                {"unit": unit, "tokens": tokens, "activations": acts, "document": f"doc {number}"}
+            )
+    return made
+
+
+def write_jsonl(path: Path, content: list[Any]) -> Path:
+    path.write_text("\n".join(json.dumps(row) for row in content) + "\n")
+    return path
+
+
+def test_the_command_and_a_run_explain_and_score_recorded_units(tmp_path: Path) -> None:
+    path = tmp_path / "made.parquet"
+    pq.write_table(pa.Table.from_pylist(rows()), path)
+    folder = tmp_path / "run"
+    runner = CliRunner()
+    found = runner.invoke(app, ["import-records", str(path), "--output", str(folder)])
+    assert found.exit_code == 0, found.output
+    config = (folder / "import.yaml").read_text()
+    (folder / "import.yaml").write_text(
+        config.replace("- name: top_tokens\n  type: top_tokens\n", "")
+    )
+    found = runner.invoke(app, ["run", str(folder / "import.yaml"), "--json"])
+    assert found.exit_code == 0, found.output
+    summary = json.loads((folder / "summary.json").read_text())
+    group = summary["sources"]["recorded"]["explainers"]["token_lookup"]
+    assert group["counts"]["scored"] == 2
+    assert group["score"]["excluded"]["mean"] > 0.98
+    assert group["lift"]["excluded"]["mean"] > 0.8
+
+
+def test_rows_of_one_document_stay_in_one_split(tmp_path: Path) -> None:
+    found = import_records(write_jsonl(tmp_path / "made.jsonl", rows()))
+    splits: dict[str, set[Split]] = {}
+    for unit in found.units:
+        for record in unit.records:
+            splits.setdefault(record.document_id, set()).add(record.split)
+    assert len(splits) == 60
+    assert all(len(own) == 1 for own in splits.values())
+
+
+def test_given_splits_are_kept_and_contradictions_refused(tmp_path: Path) -> None:
+    given = [row | {"split": "test"} for row in rows(4)]
+    found = import_records(write_jsonl(tmp_path / "made.jsonl", given))
+    assert {record.split for unit in found.units for record in unit.records} == {Split.TEST}
+    given[0]["split"] = "explain"
+    with pytest.raises(AutointerpError, match="belong to one split"):
+        import_records(write_jsonl(tmp_path / "made.jsonl", given))
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"unit": "made/0", "tokens": ["a"], "activations": [1, 2]}, "1 tokens but 2 activations"),
+        ({"unit": "made/0", "tokens": ["a"], "activations": [None]}, "not all numbers|NaN"),
+        ({"unit": "made/x", "tokens": ["a"], "activations": [1]}, "is not a unit"),
+        ({"tokens": ["a"], "activations": [1]}, "no `unit`"),
+        ({"unit": "made/0", "tokens": "abc", "activations": [1]}, "not a list of texts"),
+        ({"unit": "made/0", "tokens": ["a"], "activations": [1], "split": "train"}, "train"),
+        ([1, 2], "not an object"),
+    ],
+)
+def test_a_malformed_row_is_named_and_the_rest_goes_on(bad: Any, said: str, tmp_path: Path) -> None:
+    import re
+
+    found = import_records(write_jsonl(tmp_path / "made.jsonl", [*rows(4), bad]))
+    assert len(found.units) == 2
+    assert len(found.rejected) == 1
+    assert "line 9" in found.rejected[0]
+    assert re.search(said, found.rejected[0])
+
+
+def test_a_file_without_a_usable_row_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AutointerpError, match="no usable row"):
+        import_records(write_jsonl(tmp_path / "made.jsonl", [{"unit": "x"}]))
+    with pytest.raises(AutointerpError, match=r"neither \.parquet nor \.jsonl"):
+        (tmp_path / "made.txt").write_text("x")
+        import_records(tmp_path / "made.txt")
+
+
+def test_a_unit_that_fires_only_in_test_has_no_explain_maximum(tmp_path: Path) -> None:
+    made = [
+        {"unit": "made/0", "tokens": ["a", f"b{i}"], "document": f"d{i}", "split": split,
+         "activations": [float(split == "test"), 0.0]}
+        for i, split in enumerate(["explain", "explain", "test", "test"])
+    ]  # fmt: skip
+    unit = import_records(write_jsonl(tmp_path / "made.jsonl", made)).units[0]
+    assert unit.explain_maximum() == 0
