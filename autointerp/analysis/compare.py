@@ -293,8 +293,8 @@ def _caveats(comparison: Mapping[str, Any]) -> list[str]:
         worst = comparison["worst_case"]
         missing = worst["n_unknown_a"] + worst["n_unknown_b"]
         sentences.append(
-            f"{_capital(plural(missing, 'selected unit'))} failed or were not run: with any "
-            "possible lifts for them the difference lies between "
+            f"{_capital(plural(missing, 'selected unit'))} without a known score (failed or not "
+            "run): with any possible lifts for them the difference lies between "
             f"{number(worst['low'])} and {number(worst['high'])}."
         )
     return [*sentences, _rate_sentence(comparison)]

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,9 @@ import numpy as np
 from autointerp import stats
 from autointerp.analysis.aggregate import LEVEL
 from autointerp.analysis.results import RunResults
-from autointerp.analysis.values import analysis_seed, best_explainer, outcome_of
+from autointerp.analysis.values import analysis_seed, best_explainer, mean_or_none, outcome_of
 from autointerp.analysis.wording import interval_text, number
+from autointerp.records import Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +58,11 @@ def draw_comparison(
     one = comparison if isinstance(comparison, Mapping) else None
     comparisons: list[Any] = [one] if one else list(comparison or ())
     shown = one["explainer"] if one else best_explainer(results)
-    columns = list(results.explainers)
+    columns = {
+        explainer: [_column(results, source, explainer) for source in results.sources]
+        for explainer in results.explainers
+    }
+    limits = _limits([column for group in columns.values() for column in group])
     settings: dict[Any, Any] = {
         "svg.hashsalt": "autointerp",
         "svg.fonttype": "none",
@@ -79,43 +85,75 @@ def draw_comparison(
         ratios = [*(max(1.2, 0.55 * len(results.sources)) for _ in columns), 2.6]
         axes = figure.subplots(1, len(columns) + 1, sharey=True, width_ratios=ratios, squeeze=False)
         panels: Sequence[Any] = axes[0]
-        for place, explainer in enumerate(columns):
-            _draw_column(panels[place], results, explainer)
+        for place, (explainer, group) in enumerate(columns.items()):
+            _draw_columns(panels[place], group, limits)
+            suffix = "\n(baseline)" if explainer in results.baseline_explainers else "\n"
+            panels[place].set_title(_short(explainer) + suffix, fontsize=10.5)
             if len(results.sources) == 2:
                 found = next((c for c in comparisons if c["explainer"] == explainer), None)
                 panels[place].set_xlabel(_difference_label(found), fontsize=9)
+        panels[0].set_ylim(*limits)
         panels[0].set_ylabel("lift: score − mean score of other\nunits' explanations (correlation)")
         _draw_rates(panels[-1], results, shown)
         _save(figure, *files)
     return files
 
 
-def _draw_column(panel: "Axes", results: RunResults, explainer: str) -> None:
-    labels: list[str] = []
-    for place, source in enumerate(results.sources):
-        units = results.of_source(source)
-        rows: list[tuple[float, tuple[float, float] | None]] = []
-        for unit in units:
-            lift = outcome_of(unit, explainer).lift
-            if lift is not None:
-                interval = unit.scores[explainer].lift_interval
-                rows.append((lift, (interval.low, interval.high) if interval else None))
-        rows.sort(key=lambda row: row[0])
+@dataclass(frozen=True)
+class _Column:
+    """The lifts of one source under one explainer."""
+
+    source: str
+    n_units: int
+    rows: list[tuple[float, Interval | None]]
+    """Lift and its interval, ascending by lift."""
+
+    mean: float | None
+    interval: Interval | None
+
+    @property
+    def lifts(self) -> list[float]:
+        return [lift for lift, _ in self.rows]
+
+
+def _column(results: RunResults, source: str, explainer: str) -> _Column:
+    units = results.of_source(source)
+    rows = [
+        (lift, unit.scores[explainer].lift_interval)
+        for unit in units
+        if (lift := outcome_of(unit, explainer).lift) is not None
+    ]
+    rows.sort(key=lambda row: row[0])
+    lifts = [lift for lift, _ in rows]
+    seed = analysis_seed(results, "mean", source, explainer)
+    interval = stats.bootstrap_mean(lifts, level=LEVEL, seed=seed)
+    return _Column(source, len(units), rows, mean_or_none(lifts), interval)
+
+
+def _draw_columns(panel: "Axes", columns: Sequence[_Column], limits: tuple[float, float]) -> None:
+    for place, column in enumerate(columns):
         colour, marker = _style(place)
-        lifts = [lift for lift, _ in rows]
-        for x, (lift, ends) in zip(_spread(place, len(rows)), rows, strict=True):
-            if ends is not None:
-                panel.plot([x, x], ends, color=colour, alpha=0.35, linewidth=1.1, zorder=2)
+        for x, (lift, interval) in zip(_spread(place, len(column.rows)), column.rows, strict=True):
+            if interval is not None:
+                _draw_interval(panel, x, interval, colour, limits)
             panel.plot(x, lift, marker, color=colour, markersize=4.2, alpha=0.9, zorder=3)
-        seed = analysis_seed(results, "mean", source, explainer)
-        _draw_mean(panel, place + 0.36, lifts, seed)
-        labels.append(f"{_short(source)}\nn = {len(lifts)} of {len(units)}")
+        _draw_mean(panel, place + 0.36, column)
     _draw_zero(panel)
-    suffix = "\n(baseline)" if explainer in results.baseline_explainers else "\n"
-    panel.set_title(_short(explainer) + suffix, fontsize=10.5)
+    labels = [f"{_short(c.source)}\nn = {len(c.rows)} of {c.n_units}" for c in columns]
     panel.set_xticks(range(len(labels)), labels, fontsize=9)
     panel.set_xlim(-0.6, len(labels) - 0.2)
     panel.tick_params(axis="x", length=0)
+
+
+def _draw_interval(
+    panel: "Axes", x: float, interval: Interval, colour: str, limits: tuple[float, float]
+) -> None:
+    """One unit's interval; an end outside the panel is an arrow head at its edge."""
+    ends = (interval.low, interval.high)
+    panel.plot([x, x], ends, color=colour, alpha=0.35, linewidth=1.1, zorder=2)
+    for end, edge, head in zip(ends, limits, ("v", "^"), strict=True):
+        if not limits[0] <= end <= limits[1]:
+            panel.plot(x, edge, head, color=colour, alpha=0.5, markersize=4, clip_on=False)
 
 
 def _difference_label(comparison: Mapping[str, Any] | None) -> str:
@@ -126,25 +164,23 @@ def _difference_label(comparison: Mapping[str, Any] | None) -> str:
     return f"difference {number(found['difference'])}\n({interval})"
 
 
-def _draw_mean(panel: "Axes", x: float, lifts: Sequence[float], seed: int) -> None:
-    if not lifts:
+def _draw_mean(panel: "Axes", x: float, column: _Column) -> None:
+    if column.mean is None:
         panel.text(x - 0.36, 0.02, "no lift", ha="center", va="bottom", fontsize=9, color=INK)
         return
-    mean = float(np.mean(lifts))
-    interval = stats.bootstrap_mean(lifts, level=LEVEL, seed=seed)
-    if interval is not None:
-        ends = [interval.low, interval.high]
+    if column.interval is not None:
+        ends = [column.interval.low, column.interval.high]
         panel.plot([x, x], ends, color=INK, linewidth=2.2, zorder=4, solid_capstyle="butt")
-    panel.plot(x, mean, "D", color=INK, markersize=6, zorder=5)
+    panel.plot(x, column.mean, "D", color=INK, markersize=6, zorder=5)
+    place = (x, column.mean)
     panel.annotate(
-        number(mean), (x, mean), (6, 0), textcoords="offset points", va="center", fontsize=9
+        number(column.mean), place, (6, 0), textcoords="offset points", va="center", fontsize=9
     )
 
 
 def _draw_rates(panel: "Axes", results: RunResults, explainer: str | None) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
     _draw_zero(panel)
+    rates: list[float] = []
     for place, source in enumerate(results.sources):
         colour, marker = _style(place)
         points = [
@@ -154,6 +190,7 @@ def _draw_rates(panel: "Axes", results: RunResults, explainer: str | None) -> No
             and unit.density > 0
             and (lift := outcome_of(unit, explainer).lift) is not None
         ]
+        rates += [x for x, _ in points]
         panel.plot(
             [x for x, _ in points],
             [y for _, y in points],
@@ -163,14 +200,42 @@ def _draw_rates(panel: "Axes", results: RunResults, explainer: str | None) -> No
             alpha=0.85,
             label=f"{_short(source)} (n = {len(points)})",
         )
-    panel.set_xscale("log")
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    _set_rates(panel, rates)
     panel.set_xlabel("firing rate (% of explain tokens, log scale)")
     panel.set_title(
         f"{_short(explainer or 'no explainer')}\nlift against firing rate", fontsize=10.5
     )
     panel.legend(frameon=False, fontsize=9, loc="best", handletextpad=0.3)
+
+
+def _limits(columns: Sequence[_Column]) -> tuple[float, float]:
+    """The vertical range: all lifts, means and intervals of means; of units' intervals a part."""
+    inner, outer = [0.0], [0.0]
+    for column in columns:
+        inner += column.lifts
+        inner += [column.interval.low, column.interval.high] if column.interval else []
+        for _, interval in column.rows:
+            outer += [interval.low, interval.high] if interval else []
+    low, high = min(inner), max(inner)
+    margin = max(0.1, min(0.5, 0.5 * (high - low)))
+    bottom = max(low - margin, min(low, *outer) - 0.05)
+    top = min(high + margin, max(high, *outer) + 0.05)
+    return bottom, top
+
+
+def _set_rates(panel: "Axes", rates: Sequence[float]) -> None:
+    """A logarithmic axis of at least a decade with a few plain numbers on it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_xscale("log")
+    if rates:
+        low, high = min(rates) / 1.3, max(rates) * 1.3
+        widen = max(1.0, (10 / (high / low)) ** 0.5)
+        panel.set_xlim(low / widen, min(high * widen, 120.0))
+        steps = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0)
+        panel.xaxis.set_major_locator(LogLocator(subs=steps))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_zero(panel: "Axes") -> None:

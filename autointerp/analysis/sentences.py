@@ -171,21 +171,29 @@ def _reasons(unit: UnitResult, explainer: str, score: Score, is_baseline: bool) 
     """What was measured beside a weak score, the most telling first."""
     simulations = unit.simulations.get(explainer, ())
     levels = _known_levels(unit, simulations)
-    if score.n_tokens and score.n_unknown_tokens / _all_tokens(score) >= MANY_UNKNOWN:
-        share = percent(score.n_unknown_tokens / _all_tokens(score))
-        yield f"On {share} of the tokens the simulator gave no usable level."
     mass = _mean_mass(simulations)
-    if not is_baseline and mass is not None and mass < LOW_LEVEL_MASS:
-        yield (
-            f"The simulator put only {percent(mass)} of its probability on levels: it hardly "
-            "followed the format."
+    hardly = (
+        f"on average only {percent(mass)} of its probability was on levels, so it hardly followed "
+        "the format"
+        if not is_baseline and mass is not None and mass < LOW_LEVEL_MASS
+        else ""
+    )
+    unknown = score.n_unknown_tokens / max(1, score.n_tokens + score.n_unknown_tokens)
+    if unknown >= MANY_UNKNOWN:
+        start = (
+            f"{percent(unknown)} of the tokens are not scored, since the simulator gave no usable "
+            "level there for these words or for a control"
         )
-    if levels.size and np.ptp(levels) < FLAT_RANGE:
+        yield f"{start}: {hardly}." if hardly else f"{start}."
+    elif hardly:
+        yield f"The simulator was unsure: {hardly}."
+    # A look-up table predicts activations, not levels, and says nothing about words.
+    if not is_baseline and levels.size and np.ptp(levels) < FLAT_RANGE:
         yield (
             "The predicted level is almost the same everywhere "
             f"({number(float(levels.min()))} to {number(float(levels.max()))})."
         )
-    if unit.density > DENSE:
+    if not is_baseline and unit.density > DENSE:
         yield (
             f"The unit is active on {percent(unit.density)} of tokens: dense units are hard to put "
             "in a few words."
@@ -197,10 +205,6 @@ def _reasons(unit: UnitResult, explainer: str, score: Score, is_baseline: bool) 
 def _few_documents(score: Score) -> str:
     documents = plural(score.n_active_documents, "test document")
     return f"It rests on only {documents} in which the unit is active."
-
-
-def _all_tokens(score: Score) -> int:
-    return score.n_tokens + score.n_unknown_tokens
 
 
 def _known_levels(unit: UnitResult, simulations: Sequence[Simulation]) -> np.ndarray:

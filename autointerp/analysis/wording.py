@@ -5,11 +5,16 @@ from typing import Any
 
 from autointerp.analysis.values import AnyInterval, interval_json
 
+ROUNDING_ERROR = 1e-12
+"""A number closer to 0 than this is what is left of a subtraction."""
+
 
 def number(value: float | None, decimals: int = 2) -> str:
     """A number with a true minus sign; one that would round to 0 keeps its first digit."""
     if value is None:
         return "–"
+    if abs(value) < ROUNDING_ERROR:
+        value = 0.0
     text = f"{value:.{decimals}f}"
     if value != 0 and float(text) == 0:
         text = f"{value:.1g}"

@@ -24,7 +24,7 @@ from autointerp.viewer.svg import inline_svg
 from autointerp.viewer.tokens import Cell, LevelScale, cells_of, direction, level_scale, plain
 
 UNITS_PER_RANK = 2
-"""Best, median and worst units shown in full, of every source."""
+"""Units with the highest, median and lowest lift shown in full, of every source."""
 
 EXAMPLES_PER_UNIT = 4
 MAX_TABLE_UNITS = 400
@@ -32,6 +32,9 @@ MAX_TABLE_UNITS = 400
 
 MAX_TEXT = 600
 """Characters of an explanation, a reason or a name; a longer one is cut."""
+
+SHORTEST_STAGE = 0.5
+"""Seconds below which a stage is not worth a mention."""
 
 LOOKUP_TOKENS = 6
 """Tokens of a look-up table that are shown."""
@@ -92,7 +95,7 @@ class UnitView:
 
     name: str
     rank: str
-    """`best`, `median` or `worst`; empty in tables."""
+    """`highest lift`, `median lift` or `lowest lift`; empty in tables."""
 
     density: float
     status: Status
@@ -212,6 +215,8 @@ def _intro(results: RunResults) -> dict[str, Any]:
             None,
         ),
         "seconds": sum(results.seconds.values()) or None,
+        "stages": [(stage, s) for stage, s in results.seconds.items() if s >= SHORTEST_STAGE],
+        "model_seconds": sum(float(entry.get("seconds") or 0) for entry in results.ledger) or None,
     }
 
 
@@ -274,7 +279,7 @@ def _figure_label(results: RunResults) -> str:
 
 
 def _ranked(results: RunResults, source: str, featured: str | None) -> Iterator[UnitView]:
-    """Best, median and worst units by lift (by score where nothing has a lift)."""
+    """Units with the highest, median and lowest lift (score where nothing has a lift)."""
     if featured is None:
         return
     units = [(_merit(outcome_of(u, featured)), u) for u in results.of_source(source)]
@@ -290,12 +295,16 @@ def _merit(outcome: Outcome) -> float | None:
 
 
 def _places(n: int, per_rank: int = UNITS_PER_RANK) -> dict[str, list[int]]:
-    """Places of the best, median and worst of `n`; none twice."""
+    """Places of the highest, median and lowest of `n`; none twice."""
     best = list(range(min(per_rank, n)))
     worst = [place for place in range(max(0, n - per_rank), n) if place not in best]
     middle = sorted(range(n), key=lambda place: abs(place - (n - 1) / 2))
     free = [place for place in middle if place not in (*best, *worst)]
-    return {"best": best, "median": sorted(free[:per_rank]), "worst": worst}
+    return {
+        "highest lift": best,
+        "median lift": sorted(free[:per_rank]),
+        "lowest lift": worst,
+    }
 
 
 def _view(results: RunResults, unit: UnitResult, rank: str, featured: str | None) -> UnitView:

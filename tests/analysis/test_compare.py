@@ -132,7 +132,7 @@ def test_failed_units_bound_the_difference() -> None:
     neurons = fmean([0.0, 0.05, 0.1, 0.15, 0.2])
     assert found["worst_case"]["low"] == pytest.approx((0.5 - 6) / 6 - neurons)
     assert found["worst_case"]["high"] == pytest.approx((0.5 + 6) / 6 - neurons)
-    assert "3 selected units failed or were not run" in found["verdict"]
+    assert "3 selected units without a known score" in found["verdict"]
 
 
 def test_a_difference_that_vanishes_with_undefined_as_zero_is_not_claimed() -> None:

@@ -101,12 +101,16 @@ def test_reasons_for_a_weak_score_are_those_measured() -> None:
     few = with_words(0.1, n_active_documents=4)
     assert "only 4 test documents" in explain_score(few, "words")
     unknown = with_words(0.1, n_unknown_tokens=60)
-    assert "On 50 % of the tokens the simulator gave no usable level" in explain_score(
-        unknown, "words"
-    )
+    assert "50 % of the tokens are not scored" in explain_score(unknown, "words")
     flat = with_words(0.1, level=0.01)
     assert "almost the same everywhere (0.00 to 0.04)" in explain_score(flat, "words")
     assert "almost the same" not in explain_score(with_words(0.1), "words")
+
+
+def test_a_lookup_table_gets_no_reasons_that_are_about_words() -> None:
+    text = explain_score(with_words(0.1, lookup=0.1, density=0.5, level=0.01), "token_lookup")
+    assert "dense" not in text
+    assert "almost the same" not in text
 
 
 def test_low_level_mass_is_a_reason() -> None:
@@ -116,7 +120,7 @@ def test_low_level_mass_is_a_reason() -> None:
         for s in unit.simulations["words"]
     )
     unit = UnitResult(**{**vars(unit), "simulations": {"words": low}})
-    assert "only 4.0 % of its probability on levels" in explain_score(unit, "words")
+    assert "only 4.0 % of its probability was on levels" in explain_score(unit, "words")
 
 
 def test_a_strong_score_gets_no_reasons() -> None:
@@ -151,6 +155,7 @@ def test_numbers_keep_their_sign_and_are_never_rounded_to_zero() -> None:
     assert number(-0.0004) == "−0.0004"
     assert number(-0.126) == "−0.13"
     assert number(3e-7) == "3e−7"
+    assert number(0.3 - 0.1 - 0.2) == "0.00"
     assert number(None) == "–"
     assert percent(0.3456) == "35 %"
     assert percent(0.0123) == "1.2 %"
