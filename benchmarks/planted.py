@@ -2,7 +2,8 @@
 
 Per unit, the pooled Pearson correlation of the simulation with the planted activations over its
 test windows, once under the true explanation and once under the unrelated one. A simulation that
-is constant counts 0. The even-numbered units served to choose the prompt; the odd ones report it.
+is constant counts 0. The even-numbered units were used to choose the prompt, the odd ones were not:
+report those.
 
     python benchmarks/planted.py --form simulate_text_first --units odd
 """
