@@ -19,7 +19,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 
 
 class _Stage(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class SubjectConfig(_Stage):
@@ -28,8 +28,11 @@ class SubjectConfig(_Stage):
     model: str = "smollm2"
     """`smollm2` (embedded), a folder in Hugging Face layout, or a hub id."""
     device: str = "auto"
+    """`auto`, `cpu`, `cuda:N` or `mps`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto` is bfloat16 on CUDA and float32 elsewhere."""
     trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
 
 
 class CorpusConfig(_Stage):
@@ -38,12 +41,15 @@ class CorpusConfig(_Stage):
     path: str
     """A .jsonl file, a text file or a folder; `demo` is the shipped corpus."""
     text_field: str = "text"
+    """The field of a jsonl line that holds the text."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Documents are read until the next would pass this many tokens."""
     max_tokens_per_document: int | None = Field(default=None, ge=1)
     """No document is read further than this: many short looks instead of a few long ones."""
     sequence_length: int = Field(default=129, ge=8, le=8192)
+    """Tokens the subject sees at once; sequences never cross documents."""
     window_length: int = Field(default=32, ge=4, le=1024)
+    """Tokens of a window: what is sampled, shown and scored."""
     n_masked_start: int = Field(default=1, ge=0)
     """Tokens masked at the start of every sequence: attention sinks."""
 
@@ -63,6 +69,7 @@ class NeuronsConfig(_Stage):
     type: Literal["neurons"]
     subject: str = "subject"
     hook_point: str
+    """Such as `blocks.10.mlp.hook_post`, or a module path such as `model.layers.10.mlp:output`."""
 
 
 class SaeConfig(_Stage):
@@ -109,6 +116,7 @@ class DesignConfig(_Stage):
     """The sampling design; the default is written down in `recording/design.py`."""
 
     name: Name = "default"
+    """Stored with every record and score."""
     quotas: dict[Literal["explain", "calibrate", "test", "audit"], QuotaConfig] | None = None
     """Per split; the splits left out keep the default quota."""
 
@@ -117,6 +125,7 @@ class RecordConfig(_Stage):
     """The recording pass."""
 
     design: DesignConfig = DesignConfig()
+    """Which windows are kept."""
     batch_tokens: int = Field(default=2064, ge=8)
     """Tokens per forward pass."""
     shard_tokens: int = Field(default=8256, ge=8)
@@ -142,20 +151,26 @@ class ExplainerConfig(_Stage):
     """One way of explaining."""
 
     name: Name
+    """As it is called in tables."""
     type: str
     """`token_activation_pairs`, `top_tokens`, `token_lookup`, or a third party's entry point."""
     n_windows: int = Field(default=5, ge=1)
+    """Windows shown to the language model (`token_activation_pairs`)."""
     n_tokens: int = Field(default=8, ge=1)
     """Tokens named (`top_tokens`)."""
     max_new_tokens: int = Field(default=40, ge=1)
+    """Longest answer of the language model."""
     temperature: float = Field(default=0.0, ge=0)
+    """0 takes the likeliest token."""
 
 
 class SimulatorConfig(_Stage):
     """Who predicts activations from words."""
 
     name: Literal["all_at_once"] = "all_at_once"
+    """How activations are predicted."""
     model: str = "smollm2"
+    """The language model that predicts: `smollm2`, a folder or a hub id."""
     prompt: str = "simulate_text_first"
     """Template in `prompts/`."""
     mass_floor: float = Field(default=0.01, ge=0, le=1)
@@ -173,21 +188,27 @@ class ScoreConfig(_Stage):
     """Scoring by simulation on the `test` split."""
 
     min_active_documents: int = Field(default=4, ge=1)
+    """Sampled `test` documents a unit must be active in; fewer: `insufficient_data`."""
     shuffled_donors: int = Field(default=5, ge=0)
     """Other units' explanations scored on the same windows: the control."""
     bootstrap: int = Field(default=1000, ge=100)
+    """Replicates for the interval of a score."""
 
 
 class RunConfig(_Stage):
     """A whole run."""
 
     name: Name = "run"
+    """Of the run; also of its folder under `results/` unless `output` is set."""
     output: str | None = None
     """The run's folder; `results/NAME` if left out."""
     seed: int = 0
+    """All random choices are hashes of this, the unit and the purpose."""
     subjects: dict[Name, SubjectConfig] = {}
+    """Language models under study, by a name that sources refer to."""
     corpus: CorpusConfig | None = None
     sources: dict[Name, UnitSourceConfig] = Field(min_length=1)
+    """What has units, by name; `type` is `neurons`, `sae` or `recorded`."""
     record: RecordConfig = RecordConfig()
     units: UnitsConfig = UnitsConfig()
     llm: LlmConfig = LlmConfig()
@@ -195,6 +216,7 @@ class RunConfig(_Stage):
     simulator: SimulatorConfig = SimulatorConfig()
     score: ScoreConfig = ScoreConfig()
     executor: Literal["local"] = "local"
+    """Where work items run; `local` is this process."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

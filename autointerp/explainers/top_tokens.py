@@ -5,7 +5,7 @@ from autointerp.explainers.token_means import TokenMean, token_means
 from autointerp.explainers.words import shown_token
 from autointerp.records import Explanation, Status, content_key
 
-_VERSION = 1
+_VERSION = 2
 """Raise when the same view gives other words."""
 
 SHARE_OF_BEST = 0.2
@@ -54,7 +54,9 @@ class TopTokens:
 
     def _named(self, means: tuple[TokenMean, ...]) -> list[TokenMean]:
         """The tokens to name, best first, one of each group of variants."""
-        ranked = sorted(means, key=lambda mean: (-_shrunken(mean), mean.token))
+        # Pieces of characters share the text U+FFFD and name nothing, unless nothing else is there.
+        readable = [mean for mean in means if mean.token.strip("\ufffd ")]
+        ranked = sorted(readable or means, key=lambda mean: (-_shrunken(mean), mean.token))
         named: dict[str, TokenMean] = {}
         for mean in ranked:
             if _shrunken(mean) > 0 and _shrunken(mean) >= SHARE_OF_BEST * _shrunken(ranked[0]):

@@ -1,0 +1,52 @@
+"""What the docs say is what the code does."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from autointerp import resources
+from autointerp.config import RunConfig, SaeTrainConfig, load_config, parse_config
+from autointerp.config_docs import render
+from autointerp.recording.corpus import read_corpus
+from autointerp.units import load_sae
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_page_of_config_keys_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "config.md").read_text() == render()
+
+
+def test_the_first_config_of_the_readme_is_valid() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL)
+    assert parse_config(yaml.safe_load(block), RunConfig, "README").name == "mine"
+
+
+def test_links_in_the_docs_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_shipped_configs_are_valid() -> None:
+    for name in ("demo", "smallest"):
+        load_config(resources.path(f"datasets/demo/{name}.yaml"), RunConfig)
+    load_config(resources.path("datasets/demo/sae_training.yaml"), SaeTrainConfig)
+
+
+def test_the_shipped_dictionary_saw_no_document_of_the_demo_corpus() -> None:
+    corpus = read_corpus(resources.path("datasets/demo/corpus.jsonl"))
+    trained = resources.path("datasets/demo/sae/training_documents.txt").read_text().split()
+    assert len(corpus.documents) >= 400
+    assert len({document.kind for document in corpus.documents}) >= 8
+    assert len(trained) > 1000
+    assert not set(corpus.clusters) & set(trained)
+
+
+def test_the_shipped_dictionary_is_small_and_reads_where_the_demo_says() -> None:
+    folder = resources.path("datasets/demo/sae")
+    assert (folder / "sae_weights.safetensors").stat().st_size <= 12e6
+    sae = load_sae(folder)
+    assert (sae.n_latents, sae.d_in, sae.hook_in) == (2048, 576, "blocks.10.hook_resid_post")
