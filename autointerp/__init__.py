@@ -12,29 +12,59 @@ costs nothing:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-_EXPORTS = {
-    "AutointerpError": "autointerp.records",
-    "Explanation": "autointerp.records",
-    "RunConfig": "autointerp.config",
-    "Score": "autointerp.records",
-    "Simulation": "autointerp.records",
-    "Split": "autointerp.records",
-    "Status": "autointerp.records",
-    "UnitId": "autointerp.records",
-    "import_records": "autointerp.recording.imported",
-    "load_sae": "autointerp.units.sae",
-    "load_simulator": "autointerp.simulators",
-    "load_subject": "autointerp.subject",
-    "RunStore": "autointerp.store",
-    "run": "autointerp.run",
-    "run_status": "autointerp.store",
-    "score_simulation": "autointerp.stats",
-}
-
-__all__ = [*_EXPORTS, "load_config"]
-
 if TYPE_CHECKING:
     from autointerp.config import RunConfig
+    from autointerp.recording.imported import import_records
+    from autointerp.records import (
+        AutointerpError,
+        Explanation,
+        Score,
+        Simulation,
+        Split,
+        Status,
+        UnitId,
+    )
+    from autointerp.runner import run
+    from autointerp.simulators import load_simulator
+    from autointerp.stats import score_simulation
+    from autointerp.store import RunStore, run_status
+    from autointerp.subject import load_subject
+    from autointerp.units.sae import load_sae
+
+__all__ = [
+    "AutointerpError",
+    "Explanation",
+    "RunConfig",
+    "RunStore",
+    "Score",
+    "Simulation",
+    "Split",
+    "Status",
+    "UnitId",
+    "import_records",
+    "load_config",
+    "load_sae",
+    "load_simulator",
+    "load_subject",
+    "run",
+    "run_status",
+    "score_simulation",
+]
+
+_HOMES = {
+    "autointerp.config": ("RunConfig",),
+    "autointerp.recording.imported": ("import_records",),
+    "autointerp.records": (
+        *("AutointerpError", "Explanation", "Score", "Simulation", "Split", "Status", "UnitId"),
+    ),
+    "autointerp.runner": ("run",),
+    "autointerp.simulators": ("load_simulator",),
+    "autointerp.stats": ("score_simulation",),
+    "autointerp.store": ("RunStore", "run_status"),
+    "autointerp.subject": ("load_subject",),
+    "autointerp.units.sae": ("load_sae",),
+}
+_EXPORTS = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def load_config(path: str) -> "RunConfig":

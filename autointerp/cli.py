@@ -126,7 +126,7 @@ def import_records(
     """
 
     def work() -> None:
-        from autointerp.run import start_from_records
+        from autointerp.runner import start_from_records
 
         folder = output or Path("results") / file.stem
         found, config = start_from_records(file, folder)
@@ -192,8 +192,8 @@ def _run(
     config: Path, output: Path | None, units: list[str] | None, until: str, as_json: bool
 ) -> None:
     from autointerp.config import RunConfig, load_config
-    from autointerp.run import run as run_config
-    from autointerp.run import run_folder
+    from autointerp.runner import run as run_config
+    from autointerp.runner import run_folder
 
     settings = load_config(config, RunConfig)
     if output:

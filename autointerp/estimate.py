@@ -7,7 +7,7 @@ from autointerp.config import BASELINE_EXPLAINERS
 from autointerp.records import Split
 
 if TYPE_CHECKING:
-    from autointerp.run import Run
+    from autointerp.runner import Run
 
 
 def estimate_seconds(run: "Run") -> float | None:

@@ -19,7 +19,7 @@ from autointerp.records import (
 from autointerp.scorers.simulation import simulation_key
 
 if TYPE_CHECKING:
-    from autointerp.run import Run
+    from autointerp.runner import Run
 
 
 def gather(run: "Run") -> RunResults:

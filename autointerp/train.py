@@ -1,6 +1,6 @@
 """`autointerp sae train`: documents → subject → activations → dictionary, resumable.
 
-Needs several rooms (corpus, subject, units), so it stands beside `run.py`.
+Needs several rooms (corpus, subject, units), so it stands beside `runner.py`.
 """
 
 import json

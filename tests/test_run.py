@@ -17,7 +17,7 @@ import yaml
 
 import autointerp
 from autointerp.records import AutointerpError, Split, Status, Strata
-from autointerp.run import run
+from autointerp.runner import run
 from autointerp.store import RunStore, run_status
 from tests.run_helpers import StopAfter, small_config, write_corpus
 

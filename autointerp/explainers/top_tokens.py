@@ -55,7 +55,7 @@ class TopTokens:
     def _named(self, means: tuple[TokenMean, ...]) -> list[TokenMean]:
         """The tokens to name, best first, one of each group of variants."""
         # Pieces of characters share the text U+FFFD and name nothing, unless nothing else is there.
-        readable = [mean for mean in means if mean.token.strip("\ufffd ")]
+        readable = [mean for mean in means if mean.token.strip() != "\ufffd"]
         ranked = sorted(readable or means, key=lambda mean: (-_shrunken(mean), mean.token))
         named: dict[str, TokenMean] = {}
         for mean in ranked:
