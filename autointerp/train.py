@@ -13,8 +13,14 @@ from torch import Tensor
 
 from autointerp import resources
 from autointerp.config import SaeTrainConfig
-from autointerp.recording.corpus import Corpus, read_corpus, sequences_of
-from autointerp.records import SCHEMA_VERSION, AutointerpError, Split, content_key
+from autointerp.recording.corpus import read_corpus, sequences_of
+from autointerp.records import (
+    SCHEMA_VERSION,
+    AutointerpError,
+    Document,
+    Split,
+    content_key,
+)
 from autointerp.subject import Subject, load_subject
 from autointerp.units.sae.formats import saelens
 from autointerp.units.sae.model import SparseAutoencoder
@@ -75,21 +81,23 @@ def train_sae(
     _check_same_training(marker, identity)
 
     length = config.corpus.sequence_length
-    rows = _token_rows(corpus, [d.document_id for d in training], subject, length)
+    rows = _token_rows(training, subject, config)
+    order = np.random.default_rng(config.seed).permutation(len(rows))
+    if config.corpus.max_tokens is not None:
+        order = order[: config.corpus.max_tokens // length]
+    rows = rows[order]
     if len(rows) < _SEQUENCES_PER_CHUNK:
         raise AutointerpError(
             f"corpus {config.corpus.path!r} gives {len(rows)} sequences of {length} tokens; at "
             f"least {_SEQUENCES_PER_CHUNK} are needed"
         )
-    held_rows = _token_rows(corpus, [d.document_id for d in held_out], subject, length)
+    held_rows = _token_rows(held_out, subject, config)
     if not len(held_rows):
         raise AutointerpError(
             f"corpus {config.corpus.path!r}: none of the {len(held_out)} held-out documents has "
             f"{length} tokens; raise `held_out_share` or lower `sequence_length`"
         )
     marker.write_text(json.dumps({"training": identity}) + "\n")
-    order = np.random.default_rng(config.seed).permutation(len(rows))
-    rows = rows[order]
     settings = TopKTraining(
         n_latents=config.n_latents,
         k=config.k,
@@ -157,15 +165,19 @@ def _check_same_training(marker: Path, identity: str) -> None:
         )
 
 
-def _token_rows(corpus: Corpus, ids: list[str], subject: Subject, length: int) -> np.ndarray:
-    """[n_sequences, length] token ids of full sequences of the documents `ids`."""
-    wanted = set(ids)
+def _token_rows(documents: list[Document], subject: Subject, config: SaeTrainConfig) -> np.ndarray:
+    """[n_sequences, length] token ids of the full sequences of some documents."""
+    length = config.corpus.sequence_length
     rows = [
         sequence.token_ids
-        for document in corpus.documents
-        if document.document_id in wanted
+        for document in documents
         for sequence in sequences_of(
-            document, Split.EXPLAIN, subject.tokenizer, length=length, min_length=length
+            document,
+            Split.EXPLAIN,
+            subject.tokenizer,
+            length=length,
+            min_length=length,
+            max_tokens=config.corpus.max_tokens_per_document,
         )
     ]
     return np.stack(rows) if rows else np.zeros((0, length), dtype=np.int32)
