@@ -22,13 +22,15 @@ def estimate_seconds(run: "Run") -> float | None:
 
     source = next(iter(run.parts.sources.values()))
     subject = run.parts.subject(source.subject)
-    tokens = torch.zeros((8, 128), dtype=torch.long)
+    tokens = torch.zeros((4, 128), dtype=torch.long)
     hook = subject.hook(source.read_at)
     blocks = (hook.block if hook.block is not None else subject.n_blocks - 1) + 1
-    subject.run(tokens[:1], [source.read_at])
-    started = time.monotonic()
-    subject.run(tokens, [source.read_at])
-    per_block_token = (time.monotonic() - started) / tokens.numel() / blocks
+    passes: list[float] = []
+    for _ in range(3):
+        started = time.monotonic()
+        subject.run(tokens, [source.read_at])
+        passes.append(time.monotonic() - started)
+    per_block_token = min(passes) / tokens.numel() / blocks
     full = per_block_token * subject.n_blocks
     seconds = 0.0
     if any(run.store.records_key(n) != run.records_key(n) for n in run.parts.sources):

@@ -37,19 +37,24 @@ def print_summary(summary: dict[str, Any], console: Any) -> None:
     """Print the headline table and the verdicts on a rich console."""
     from rich.table import Table
 
-    table = Table(title="mean over units, with 95 % intervals", title_justify="left")
-    for name in ("source", "explainer", "lift", "score", "shuffled", "scored / selected"):
-        table.add_column(name, justify="left" if name in ("source", "explainer") else "right")
+    table = Table(
+        caption="mean over units, 95 % interval; others': score of other units' explanations",
+        caption_justify="left",
+    )
+    for name in ("source", "explainer"):
+        table.add_column(name, no_wrap=True)
+    for name in ("lift", "score", "others'", "scored"):
+        table.add_column(name, justify="right", no_wrap=True)
     for source, facts in summary["sources"].items():
         for explainer, group in facts["explainers"].items():
             counts = group["counts"]
             table.add_row(
                 source,
                 explainer,
-                _mean(group["lift"]),
+                _mean(group["lift"], with_interval=True),
                 _mean(group["score"]),
                 _mean(group["controls"]),
-                f"{counts['scored']} / {counts['selected']}",
+                f"{counts['scored']} of {counts['selected']}",
             )
     console.print(table)
     for comparison in summary["comparisons"]:
@@ -57,11 +62,11 @@ def print_summary(summary: dict[str, Any], console: Any) -> None:
             console.print(f"{comparison['explainer']}: {comparison['verdict']}", highlight=False)
 
 
-def _mean(group: dict[str, Any] | None) -> str:
+def _mean(group: dict[str, Any] | None, *, with_interval: bool = False) -> str:
     """`0.31 [0.20, 0.42]`; a dash where there is no number."""
     found = (group or {}).get("excluded", group) or {}
     if found.get("mean") is None:
         return "–"
-    interval = found.get("interval")
+    interval = found.get("interval") if with_interval else None
     ends = f" [{interval['low']:.2f}, {interval['high']:.2f}]" if interval else ""
     return f"{found['mean']:.2f}{ends}"

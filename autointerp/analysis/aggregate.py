@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean, median
 from typing import Any
 
@@ -125,9 +126,9 @@ def _both_treatments(
     seed: int,
 ) -> dict[str, Any]:
     return {
-        "excluded": {**_mean(values, seed), "n_undefined_left_out": n_undefined},
+        "excluded": {**_mean(values, seed, possible), "n_undefined_left_out": n_undefined},
         "as_zero": {
-            **_mean([*values, *[0.0] * n_undefined], seed),
+            **_mean([*values, *[0.0] * n_undefined], seed, possible),
             "n_undefined_as_zero": n_undefined,
         },
         "n_constant_prediction": n_constant,
@@ -135,11 +136,16 @@ def _both_treatments(
     }
 
 
-def _mean(values: Sequence[float], seed: int) -> dict[str, Any]:
+def _mean(values: Sequence[float], seed: int, possible: tuple[float, float]) -> dict[str, Any]:
+    """Mean, median and the interval of the mean, cut to what a mean of such values can be."""
+    found = stats.bootstrap_mean(values, level=LEVEL, seed=seed)
+    if found is not None:
+        low, high = possible
+        found = replace(found, low=max(low, found.low), high=min(high, found.high))
     return {
         "n": len(values),
         "mean": mean_or_none(values),
-        "interval": interval_json(stats.bootstrap_mean(values, level=LEVEL, seed=seed)),
+        "interval": interval_json(found),
         "median": float(median(values)) if values else None,
     }
 
