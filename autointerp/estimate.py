@@ -36,13 +36,10 @@ def estimate_seconds(run: "Run") -> float | None:
     if any(run.store.records_key(n) != run.records_key(n) for n in run.parts.sources):
         sequences, _ = run.store.read_sequences()
         seconds += sum(len(s.token_ids) for s in sequences) * per_block_token * blocks * 1.25
-    n_units = (run.config.units.sample or 0) * len(run.config.sources)
-    if run.chosen or run.config.units.ids:
-        n_units = len(run.chosen or run.config.units.ids or ())
-    missing = max(0, n_units * len(run.config.explainers) - sum(
-        run.store.count("scores").values()
-    ))  # fmt: skip
-    share = missing / max(1, n_units * len(run.config.explainers))
+    n_units = _n_units(run)
+    n_scores = n_units * len(run.config.explainers)
+    n_stored = sum(run.store.count("scores").values())
+    share = max(0, n_scores - n_stored) / max(1, n_scores)
     quota = run.design.quotas[Split.TEST]
     windows = quota.total - quota.random
     in_words = sum(e.type not in BASELINE_EXPLAINERS for e in run.config.explainers)
@@ -51,6 +48,16 @@ def estimate_seconds(run: "Run") -> float | None:
     read = n_units * in_words * (1 + run.config.score.shuffled_donors) * per_text
     read += n_units * asked * 1500
     return seconds + share * read * full * 1.1 + 5
+
+
+def _n_units(run: "Run") -> int:
+    """How many units will be explained: at most, where the sample's frame is not known yet."""
+    chosen = run.chosen or run.config.units.ids
+    if chosen:
+        return len(chosen)
+    sizes = [source.n_units * len(source.polarities) for source in run.parts.sources.values()]
+    sample = run.config.units.sample
+    return sum(size if sample is None else min(size, sample) for size in sizes)
 
 
 def duration(seconds: float) -> str:
