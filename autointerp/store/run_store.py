@@ -138,8 +138,8 @@ class RunStore:
     # ------------------------------------------------------------------ corpus
 
     def corpus_key(self) -> str | None:
-        """The key `corpus.parquet` was made from, `None` where there is none."""
-        return file_key(self.folder / "corpus.parquet")
+        """The key the corpus was made from, `None` where its two files are not of one writing."""
+        return _common_key(self.folder / "corpus.parquet", self.folder / "vocabulary.parquet")
 
     def write_corpus(
         self,
@@ -206,9 +206,10 @@ class RunStore:
 
     def records_key(self, source: str) -> str | None:
         """The key the records of a source were made from, `None` where they are not complete."""
-        if not (self.records_folder / f"{source}.parquet").exists():
-            return None
-        return file_key(self.records_folder / f"{source}.statistics.parquet")
+        return _common_key(
+            self.records_folder / f"{source}.parquet",
+            self.records_folder / f"{source}.statistics.parquet",
+        )
 
     def write_records(self, source: str, key: str, units: Iterable[UnitRecord]) -> int:
         """Write the records of a source, sorted as given; returns the number of units."""
@@ -226,7 +227,7 @@ class RunStore:
                     writer.write_table(pa.Table.from_pylist(rows, RECORD_SCHEMA))
                     n_groups += 1
         partial.replace(path)
-        # The statistics come last: `records_key` reads them, so a run killed before starts over.
+        # A run killed here leaves two files of different keys: `records_key` is then `None`.
         write_table(
             self.records_folder / f"{source}.statistics.parquet",
             pa.Table.from_pylist(unit_rows, UNIT_SCHEMA),
@@ -404,3 +405,13 @@ class RunStore:
             raise ValueError(table)
         rows = self.database.execute(f"SELECT status, COUNT(*) FROM {table} GROUP BY status")
         return dict(rows.fetchall())
+
+
+def _common_key(*paths: Path) -> str | None:
+    """The key that files were made from together; `None` where one is missing or has another.
+
+    A process killed between two writes leaves files of different keys. Going back to the config
+    of the older one must not pass the mixture for complete.
+    """
+    keys = {file_key(path) for path in paths}
+    return keys.pop() if len(keys) == 1 else None

@@ -1,0 +1,53 @@
+"""A run folder that was left between two writes is never read as whole."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from autointerp.records import ActivationRecord, Sequence, Split, UnitId, UnitRecord, Window
+from autointerp.store import RunStore
+
+
+def sequence(text_ids: list[int]) -> Sequence:
+    n = len(text_ids)
+    return Sequence(
+        "s0", "d0", Split.EXPLAIN, np.asarray(text_ids, np.int32), np.zeros(n, bool),
+        np.arange(n, dtype=np.int32), np.arange(1, n + 1, dtype=np.int32),
+    )  # fmt: skip
+
+
+def write_corpus(store: RunStore, key: str, vocabulary: list[str]) -> None:
+    store.write_corpus(key, [sequence([0, 1])], {"d0": ("ab", "d0", "")}, vocabulary)
+
+
+def write_records(store: RunStore, key: str, stop: int) -> None:
+    unit = UnitId("made", 0)
+    record = ActivationRecord(
+        unit, Window("s0", 0, stop), "d0", Split.EXPLAIN, "top", 1.0, ("a", "b")[:stop],
+        np.ones(stop, np.float32), np.zeros(stop, bool),
+    )  # fmt: skip
+    store.write_records("made", key, [UnitRecord(unit, (record,), {})])
+
+
+def test_records_killed_between_their_two_files_belong_to_no_key(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    write_records(store, "old", 1)
+    statistics = tmp_path / "records" / "made.statistics.parquet"
+    shutil.copy(statistics, tmp_path / "kept")
+    write_records(store, "new", 2)
+    assert store.records_key("made") == "new"
+    shutil.move(tmp_path / "kept", statistics)
+    assert store.records_key("made") is None
+
+
+def test_a_corpus_killed_between_its_two_files_belongs_to_no_key(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    write_corpus(store, "old", ["a", "b"])
+    shutil.copy(tmp_path / "corpus.parquet", tmp_path / "kept")
+    write_corpus(store, "new", ["x", "y"])
+    assert store.corpus_key() == "new"
+    shutil.move(tmp_path / "kept", tmp_path / "corpus.parquet")
+    assert store.corpus_key() is None
+    (tmp_path / "vocabulary.parquet").unlink()
+    assert store.corpus_key() is None
