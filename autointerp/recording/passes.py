@@ -48,7 +48,9 @@ def record_corpus(
         (key, source, its unit records in recording order).
     """
     shards = shards_of(windows.sequences, shard_tokens)
-    saved = _Checkpoint(checkpoint, {source.name: key for key, source in sources.items()})
+    saved = _Checkpoint(
+        checkpoint, {source.name: key for key, source in sources.items()}, shard_tokens
+    )
     n_done, buffers = saved.load()
     reporter.stage("record", sum(_n_tokens(windows, shard) for shard in shards), "tokens")
     reporter.advance(sum(_n_tokens(windows, shard) for shard in shards[:n_done]))
@@ -85,20 +87,30 @@ def _n_tokens(windows: WindowTable, shard: Shard) -> int:
 class _Checkpoint:
     """The buffers of an unfinished pass on disk: a folder per save, and a file that names one."""
 
-    def __init__(self, folder: Path, keys: dict[str, str]) -> None:
+    def __init__(self, folder: Path, keys: dict[str, str], shard_tokens: int) -> None:
         self.folder = folder
         self.keys = keys
+        self.shard_tokens = shard_tokens
 
     def load(self) -> tuple[int, dict[str, Buffers]]:
-        """Shards merged so far and their buffers; nothing where the keys are others."""
+        """Shards merged so far and their buffers; nothing, and no file, where it is of no use.
+
+        Of use are the buffers of the same keys, shards counted alike. A pass over more sources
+        serves as well: the others were written before it was stopped.
+        """
         state_path = self.folder / "state.json"
         if not state_path.exists():
             return 0, {}
         state = json.loads(state_path.read_text())
-        if state["keys"] != self.keys:
-            return 0, {}
-        place = self.folder / str(state["n_done"])
-        return state["n_done"], {n: Buffers.load(place / f"{n}.safetensors") for n in self.keys}
+        if (
+            self.keys.items() <= state["keys"].items()
+            and state.get("shard_tokens") == self.shard_tokens
+        ):
+            place = self.folder / str(state["n_done"])
+            return state["n_done"], {n: Buffers.load(place / f"{n}.safetensors") for n in self.keys}
+        # Left there it would name a folder that this pass writes into.
+        self.remove()
+        return 0, {}
 
     def save(self, n_done: int, buffers: dict[str, Buffers]) -> None:
         """Write the buffers, then name them, then remove older ones."""
@@ -106,7 +118,8 @@ class _Checkpoint:
         place.mkdir(parents=True, exist_ok=True)
         for name, part in buffers.items():
             part.save(place / f"{name}.safetensors")
-        write_text(self.folder / "state.json", json.dumps({"keys": self.keys, "n_done": n_done}))
+        state = {"keys": self.keys, "shard_tokens": self.shard_tokens, "n_done": n_done}
+        write_text(self.folder / "state.json", json.dumps(state))
         for other in self.folder.iterdir():
             if other.is_dir() and other != place:
                 shutil.rmtree(other)
