@@ -33,6 +33,7 @@ from autointerp.recording.statistics import SHOWN_TOKENS, SplitAccumulator, buck
 from autointerp.records import (
     SPLITS,
     ActivationRecord,
+    AutointerpError,
     Sequence,
     Split,
     Strata,
@@ -214,13 +215,20 @@ def record_shard(
 
     Returns:
         source name → buffers of this shard alone.
+
+    Raises:
+        AutointerpError: where a value on an unmasked token is NaN or infinite.
     """
     hidden = _hidden_of_windows(shard, windows, subject, sources, batch_tokens)
     numbers = np.flatnonzero((windows.sequence >= shard.first) & (windows.sequence < shard.last))
     facts = _WindowFacts.of(numbers, windows)
+    unmasked = ~torch.from_numpy(facts.masked)
     recorded = {}
     for source in sources:
+        # Checked before encoding too: NaN is in no top k, so it would pass for silence.
+        _check_finite(hidden[source.read_at], unmasked, source, subject)
         activations = _unit_activations(source, hidden[source.read_at])
+        _check_finite(activations, unmasked, source, subject)
         recorded[source.name] = _sample_shard(
             activations,
             facts,
@@ -323,6 +331,21 @@ def _batches(sequences: tuple[Sequence, ...], first: int, batch_tokens: int) -> 
         rows.append(number)
     if rows:
         yield rows
+
+
+def _check_finite(values: Tensor, unmasked: Tensor, source: UnitSource, subject: Subject) -> None:
+    """Refuse NaN and infinity in values [n_windows, window_length, n] of unmasked tokens."""
+    # One number first: a sum over finite float32 values of a few shards does not reach 3e38.
+    if bool(torch.isfinite(values.sum())):
+        return
+    bad = ~torch.isfinite(values).all(dim=2) & unmasked.to(values.device)
+    if bool(bad.any()):
+        raise AutointerpError(
+            f"unit source {source.name!r}: {subject.name} gives NaN or infinity at "
+            f"{source.read_at} on {int(bad.sum())} of {int(unmasked.sum())} tokens; load the "
+            "subject with `dtype: float32` or `bfloat16` (float16 overflows at 65504), and check "
+            "its weights"
+        )
 
 
 @torch.inference_mode()

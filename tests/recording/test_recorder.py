@@ -21,7 +21,15 @@ from autointerp.recording.corpus import (
 from autointerp.recording.design import DEFAULT_QUOTAS, SILENT_SHARE, SamplingDesign, stratum_of
 from autointerp.recording.recorder import Buffers, WindowTable, finish, record_shard, shards_of
 from autointerp.recording.statistics import N_BUCKETS, bucket_edges
-from autointerp.records import SPLITS, Document, Split, Strata, UnitId, UnitRecord
+from autointerp.records import (
+    SPLITS,
+    AutointerpError,
+    Document,
+    Split,
+    Strata,
+    UnitId,
+    UnitRecord,
+)
 from autointerp.subject import Subject, load_subject
 from autointerp.units import Neurons, SaeLatents, SparseAutoencoder, UnitSource
 from autointerp.units.base import unit_rows
@@ -404,3 +412,33 @@ def test_a_split_with_no_quota_is_counted_and_not_sampled(made):
     for unit in made.records(design, made.buffers(design, 400)):
         assert not unit.of(Split.AUDIT)
         assert unit.statistics[Split.AUDIT].n_tokens > 0
+
+
+@pytest.mark.parametrize("source", ["neurons", "latents"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused_by_name(made, source, value, monkeypatch):
+    run = Subject.run
+    (own,) = (s for s in made.sources if s.name == source)
+
+    def overflowing(self: Subject, *args: Any) -> dict[str, torch.Tensor]:
+        found = {name: hidden.clone() for name, hidden in run(self, *args).items()}
+        if own.read_at in found:
+            found[own.read_at][:, 5:, 0] = value
+        return found
+
+    monkeypatch.setattr(Subject, "run", overflowing)
+    with pytest.raises(AutointerpError, match=f"{source}.*{own.read_at}.*float32"):
+        made.buffers(DESIGN, 400)
+
+
+def test_values_of_masked_tokens_need_not_be_finite(made, monkeypatch):
+    run = Subject.run
+
+    def sink(self: Subject, *args: Any) -> dict[str, torch.Tensor]:
+        found = {name: value.clone() for name, value in run(self, *args).items()}
+        for value in found.values():
+            value[:, 0] = float("inf")
+        return found
+
+    monkeypatch.setattr(Subject, "run", sink)
+    assert made.records(DESIGN, made.buffers(DESIGN, 400))
