@@ -87,7 +87,7 @@ def provenance(run: "Run") -> dict[str, Any]:
         "seed": run.config.seed,
         "subjects": {
             name: {"model": subject.name, "fingerprint": subject.fingerprint}
-            for name, subject in run.parts.subjects.items()
+            for name, subject in {**run.parts.models, **run.parts.subjects}.items()
         },
         "sources": {
             name: {

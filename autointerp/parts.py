@@ -30,7 +30,9 @@ class Parts:
         self.config = config
         self.store = store
         self.subjects: dict[str, Subject] = {}
-        """Loaded models by their name in the config, or by their own where it has none."""
+        """Loaded subjects by their name in the config."""
+        self.models: dict[str, Subject] = {}
+        """Other loaded language models by what they were loaded from: two names, two tables."""
         self.simulators: dict[str, Simulator] = {}
 
     def subject(self, name: str) -> "Subject":
@@ -54,9 +56,9 @@ class Parts:
         for subject_name, settings in self.config.subjects.items():
             if settings.model == name:
                 return self.subject(subject_name)
-        if name not in self.subjects:
-            self.subjects[name] = load_subject(name)
-        return self.subjects[name]
+        if name not in self.models:
+            self.models[name] = load_subject(name)
+        return self.models[name]
 
     @cached_property
     def sources(self) -> dict[str, "UnitSource"]:
