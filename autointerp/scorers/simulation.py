@@ -29,6 +29,13 @@ from autointerp.records import (
 )
 from autointerp.simulators import SimulationRequest
 
+VERSION = 2
+"""Raise when the same simulations give another score."""
+
+MIN_KNOWN_SHARE = 0.5
+"""A donor must know this share of the tokens that the own simulation knows. Tokens are scored only
+where all are known, so one donor that the simulator cannot read would leave nothing of a score."""
+
 IMPORTED_DESIGN = "imported"
 """Name of the design of windows that were chosen elsewhere: their probabilities are unknown."""
 
@@ -127,10 +134,12 @@ class SimulationScorer:
         own: list[Simulation],
         donors: list[list[Simulation]],
     ) -> Score:
-        # One set of tokens for all: what the own simulation or any donor's does not know is left
-        # out of every score, so that own and control are compared on the same tokens.
+        # One set of tokens for all: what the own simulation or any usable donor's does not know is
+        # left out of every score, so that own and control are compared on the same tokens.
+        usable = [_knows_enough(windows, own, parts) for parts in donors]
+        read = [own, *(parts for parts, is_usable in zip(donors, usable, strict=True) if is_usable)]
         kept = [
-            ~window.masked & np.logical_and.reduce([part[i].known for part in (own, *donors)])
+            ~window.masked & np.logical_and.reduce([part[i].known for part in read])
             for i, window in enumerate(windows)
         ]
         n_unknown = sum(int((~w.masked & ~k).sum()) for w, k in zip(windows, kept, strict=True))
@@ -141,26 +150,37 @@ class SimulationScorer:
             return [parts[i].expected[kept[i]].astype(np.float64) for i in used]
 
         expected = predicted(own)
-        others = [predicted(parts) for parts in donors]
+        others = [predicted(parts) for parts in read[1:]]
         strata = [windows[i].stratum for i in used]
         clusters = [windows[i].document_id for i in used]
         weights = [1.0 / windows[i].probability for i in used]
         result = stats.score_simulation(true, expected)
+        predictions = iter(others)
         controls = tuple(
-            _control(true, other, donor) for other, donor in zip(others, job.donors, strict=True)
+            _control(true, next(predictions), donor) if is_usable else _unread_control(donor)
+            for donor, is_usable in zip(job.donors, usable, strict=True)
         )
         seed = derived_seed(self.seed, "bootstrap", job.record.unit)
         options = {"n_replicates": self.n_replicates, "seed": seed}
         interval = lift_interval = control_mean = lift = None
         if result.status != Status.UNDEFINED_TRUTH:
             interval = stats.bootstrap_pooled_pearson(true, expected, strata, clusters, **options)
-        if controls and result.status != Status.UNDEFINED_TRUTH:
-            control_mean = float(np.mean([_counted(c.value, c.status) for c in controls]))
+        if others and result.status != Status.UNDEFINED_TRUTH:
+            counted = [_counted(c.value, c.status) for c in controls if c.status != Status.FAILED]
+            control_mean = float(np.mean(counted))
             lift = _counted(result.ev_correlation_score, result.status) - control_mean
             lift_interval = stats.bootstrap_lift(
                 true, expected, others, strata, clusters, **options
             )
         value, status = result.ev_correlation_score, result.status
+        reason = _reason(status)
+        if status == Status.UNDEFINED_TRUTH and not _is_constant(windows):
+            # Not the unit's doing: with every token known there would be a score.
+            status = Status.FAILED
+            reason = (
+                f"the simulator put too little mass on levels on {n_unknown} tokens; on the "
+                f"{sum(len(t) for t in true)} others the true activations do not vary"
+            )
         # Windows recorded elsewhere come without inclusion probabilities.
         population = (
             stats.Estimate(None, Status.NOT_RUN)
@@ -183,7 +203,7 @@ class SimulationScorer:
             n_documents=facts.n_documents,
             n_active_documents=facts.n_active_documents,
             n_unknown_tokens=n_unknown,
-            reason=_reason(status),
+            reason=reason,
             details={
                 "rsquared_score": result.rsquared_score,
                 "absolute_dev_explained_score": result.absolute_dev_explained_score,
@@ -221,6 +241,27 @@ def simulation_key(request: SimulationRequest, simulator_fingerprint: str) -> st
 def _control(true: list, expected: list, donor: Explanation) -> ControlScore:
     found = stats.pooled_pearson(true, expected)
     return ControlScore("shuffled", found.value, found.status, donor.unit, donor.key)
+
+
+def _unread_control(donor: Explanation) -> ControlScore:
+    """A donor whose simulation knows too little: left out of the control's mean, and counted."""
+    return ControlScore("shuffled", None, Status.FAILED, donor.unit, donor.key)
+
+
+def _knows_enough(
+    windows: Sequence[ActivationRecord], own: list[Simulation], donor: list[Simulation]
+) -> bool:
+    """Whether a donor's simulation knows `MIN_KNOWN_SHARE` of what the own one knows."""
+    known = [~w.masked & part.known for w, part in zip(windows, own, strict=True)]
+    n_known = sum(int(mask.sum()) for mask in known)
+    n_both = sum(int((m & part.known).sum()) for m, part in zip(known, donor, strict=True))
+    return n_both >= MIN_KNOWN_SHARE * n_known
+
+
+def _is_constant(windows: Sequence[ActivationRecord]) -> bool:
+    """Whether the true activations are the same on all unmasked tokens."""
+    true = np.concatenate([window.activations[~window.masked] for window in windows])
+    return true.size == 0 or bool((true == true[0]).all())
 
 
 def _counted(value: float | None, status: Status) -> float:

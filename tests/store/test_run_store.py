@@ -4,8 +4,17 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from autointerp.records import ActivationRecord, Sequence, Split, UnitId, UnitRecord, Window
+from autointerp.records import (
+    ActivationRecord,
+    Sequence,
+    Simulation,
+    Split,
+    UnitId,
+    UnitRecord,
+    Window,
+)
 from autointerp.store import RunStore
 
 
@@ -51,3 +60,17 @@ def test_a_corpus_killed_between_its_two_files_belongs_to_no_key(tmp_path: Path)
     assert store.corpus_key() is None
     (tmp_path / "vocabulary.parquet").unlink()
     assert store.corpus_key() is None
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-3, 1.0, 1e6])
+def test_predictions_in_any_unit_are_stored_to_a_part_in_a_thousand(
+    scale: float, tmp_path: Path
+) -> None:
+    """A look-up table predicts raw activations: float16 holds neither 1e6 nor 1e-9."""
+    expected = (scale * np.linspace(0, 10, 12)).astype(np.float32)
+    part = Simulation(expected, np.ones(12, bool), np.ones(12, np.float32))
+    store = RunStore(tmp_path)
+    store.put_simulation("key", "words", "token_lookup", [part, part])
+    found = store.get_simulation("key")
+    assert found is not None and len(found) == 2
+    assert found[1].expected == pytest.approx(expected, abs=1e-3 * 10 * scale)
