@@ -1,8 +1,15 @@
-"""Names that nearly match: for errors that help."""
+"""Names: those that nearly match, for errors that help, and those that a config accepts."""
 
 import difflib
+import re
 
 
 def near_names(name: str, known: list[str], n: int = 5) -> list[str]:
     """Names from `known` that look like `name`, nearest first; some of them where none does."""
     return difflib.get_close_matches(name, known, n=n, cutoff=0.5) or known[:n]
+
+
+def as_name(text: str) -> str:
+    """A name that a config accepts, as like `text` as can be."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", text)
+    return name if re.match(r"[A-Za-z]", name) else f"run_{name}"

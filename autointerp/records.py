@@ -61,7 +61,10 @@ SPLIT_SHARES: Mapping[Split, float] = {
     Split.AUDIT: 0.1,
 }
 
-_UNIT_ID = re.compile(r"^(?P<source>[^/]+)/(?P<index>\d+)(?P<sign>[+-]?)$")
+_UNIT_ID = re.compile(r"^(?P<source>[^/]+)/(?P<index>[0-9]{1,10})(?P<sign>[+-]?)$")
+
+_MAX_INDEX = 2**31 - 1
+"""An index is stored in 32 bits."""
 
 
 @dataclass(frozen=True, order=True)
@@ -100,9 +103,10 @@ class UnitId:
             AutointerpError: where the text has another form.
         """
         match = _UNIT_ID.match(text.strip())
-        if match is None:
+        if match is None or int(match["index"]) > _MAX_INDEX:
+            shown = text if len(text) <= 80 else text[:80] + "…"
             raise AutointerpError(
-                f"{text!r} is not a unit: write SOURCE/INDEX, and SOURCE/INDEX- for the negative "
+                f"{shown!r} is not a unit: write SOURCE/INDEX, and SOURCE/INDEX- for the negative "
                 "side of a signed unit, such as features/317 or neurons/42-"
             )
         return cls(match["source"], int(match["index"]), -1 if match["sign"] == "-" else 1)
@@ -361,7 +365,7 @@ class Score:
     interval: Interval | None = None
     controls: tuple[ControlScore, ...] = ()
     control_mean: float | None = None
-    """Mean of the controls; a constant prediction counts 0, an undefined one is left out."""
+    """Mean of the controls; a constant prediction counts 0, an undefined or failed one does not."""
 
     lift: float | None = None
     """value − control_mean, paired on the same windows: the headline."""
@@ -372,7 +376,8 @@ class Score:
     n_documents: int = 0
     n_active_documents: int = 0
     n_unknown_tokens: int = 0
-    """Tokens left out because the simulator put too little mass on levels."""
+    """Tokens left out because the simulator put too little mass on levels, under the own or a used
+    donor's explanation."""
 
     design: str = ""
     """Name of the sampling design whose windows were scored."""

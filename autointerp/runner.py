@@ -24,6 +24,7 @@ from autointerp.config import (
 from autointerp.estimate import duration, estimate_seconds
 from autointerp.executor import EXECUTORS
 from autointerp.gathering import gather
+from autointerp.names import as_name
 from autointerp.parts import Parts
 from autointerp.progress import Reporter, Silent
 from autointerp.recording.design import SamplingDesign
@@ -41,6 +42,7 @@ from autointerp.records import (
 )
 from autointerp.scorers.simulation import (
     IMPORTED_DESIGN,
+    VERSION,
     ScoreJob,
     SimulationScorer,
     simulation_key,
@@ -193,10 +195,8 @@ class Run:
         for name, imported in self.parts.imported.items():
             offset = len(vocabulary)
             vocabulary += imported.vocabulary
-            known = {sequence.sequence_id for sequence in sequences}
             for sequence in imported.sequences:
-                if sequence.sequence_id not in known:
-                    sequences.append(replace(sequence, token_ids=sequence.token_ids + offset))
+                sequences.append(replace(sequence, token_ids=sequence.token_ids + offset))
             texts.update(imported.texts)
             if imported.rejected:
                 self.reporter.note(
@@ -428,6 +428,7 @@ class Run:
                 )
                 key = content_key(
                     "score",
+                    version=VERSION,
                     scorer=vars(self.scorer_of(unit)),
                     explanation=explanation.key,
                     donors=[donor.key for donor in donors],
@@ -571,7 +572,7 @@ def start_from_records(file: Path, folder: Path) -> tuple["Imported", Path]:
 
     found = import_records(file)
     config = {
-        "name": folder.name,
+        "name": as_name(folder.name),
         "output": str(folder),
         "sources": {"recorded": {"type": "recorded", "path": str(file.resolve())}},
         "units": {"sample": None, "min_active_documents": 1},
@@ -583,5 +584,10 @@ def start_from_records(file: Path, folder: Path) -> tuple["Imported", Path]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "import.yaml"
     header = "# Explain and score recorded units. Add explainers as you like; see the README.\n"
-    write_text(path, header + yaml.safe_dump(config, sort_keys=False))
+    text = header + yaml.safe_dump(config, sort_keys=False)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise AutointerpError(
+            f"{path} was edited since it was written: run it, remove it, or give another --output"
+        )
+    write_text(path, text)
     return found, path

@@ -10,8 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from autointerp.cli import app
+from autointerp.config import RunConfig, parse_config
 from autointerp.recording.imported import import_records
 from autointerp.records import AutointerpError, Split
+from autointerp.runner import run, start_from_records
+from autointerp.store import RunStore
 
 
 def rows(n_documents: int = 60) -> list[dict[str, Any]]:
@@ -82,6 +85,16 @@ def test_given_splits_are_kept_and_contradictions_refused(tmp_path: Path) -> Non
         ({"unit": "made/0", "tokens": "abc", "activations": [1]}, "not a list of texts"),
         ({"unit": "made/0", "tokens": ["a"], "activations": [1], "split": "train"}, "train"),
         ([1, 2], "not an object"),
+        ({"unit": None, "tokens": ["a"], "activations": [1]}, "no `unit`"),
+        ({"unit": "made/9999999999", "tokens": ["a"], "activations": [1]}, "is not a unit"),
+        ({"unit": "made/" + "9" * 5000, "tokens": ["a"], "activations": [1]}, "is not a unit"),
+        ({"unit": "made/0", "tokens": ["a"], "activations": [True]}, "not all numbers"),
+        ({"unit": "made/0", "tokens": ["a"], "activations": ["1.5"]}, "not all numbers"),
+        ({"unit": "made/0", "tokens": ["a"], "activations": [[1.0]]}, "not all numbers"),
+        ({"unit": "made/0", "tokens": ["a"], "activations": [10**400]}, "beyond 3e38"),
+        ({"unit": "made/0", "tokens": ["a"], "activations": [1e300]}, "beyond 3e38"),
+        ({"unit": "made/0", "tokens": ["a"], "activations": [float("inf")]}, "infinity"),
+        (rows(1)[0], "made/0|recorded/0 had the same tokens"),
     ],
 )
 def test_a_malformed_row_is_named_and_the_rest_goes_on(bad: Any, said: str, tmp_path: Path) -> None:
@@ -110,3 +123,75 @@ def test_a_unit_that_fires_only_in_test_has_no_explain_maximum(tmp_path: Path) -
     ]  # fmt: skip
     unit = import_records(write_jsonl(tmp_path / "made.jsonl", made)).units[0]
     assert unit.explain_maximum() == 0
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"unit": ' + "1" * 5000 + "}", "{"])
+def test_a_line_that_no_parser_takes_is_named(line: str, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "made.jsonl", rows(4))
+    path.write_text(path.read_text() + line + "\n")
+    (rejected,) = import_records(path).rejected
+    assert rejected.startswith("made.jsonl, line 9: not JSON")
+
+
+def test_units_of_two_sources_are_not_taken_for_one(tmp_path: Path) -> None:
+    made = rows(4) + [row | {"unit": "other/0"} for row in rows(4)]
+    with pytest.raises(AutointerpError, match=r"2 sources \(made, other\)"):
+        import_records(write_jsonl(tmp_path / "made.jsonl", made))
+
+
+def test_hostile_rows_go_through_a_whole_run(tmp_path: Path) -> None:
+    """Half surrogate pairs, null bytes, line separators, empty tokens, activations of any size."""
+    made = rows()
+    for number, row in enumerate(made):
+        row["tokens"] = ["\ud800", "\u2028\0</td>", "", *row["tokens"]]
+        scale = 1e7 if row["unit"] == "made/0" else 1e-12
+        row["activations"] = [0, 0, 0, *(value * scale for value in row["activations"])]
+        row["document"] = f"\udfff{number // 2}"
+    runner = CliRunner()
+    path = write_jsonl(tmp_path / "12 of\nmine.jsonl", made)
+    folder = tmp_path / "7 runs"
+    found = runner.invoke(app, ["import-records", str(path), "--output", str(folder)])
+    assert found.exit_code == 0, found.output
+    found = runner.invoke(app, ["run", str(folder / "import.yaml"), "--json"])
+    assert found.exit_code == 0, found.output
+    summary = json.loads((folder / "summary.json").read_text())
+    group = summary["sources"]["recorded"]["explainers"]["token_lookup"]
+    assert group["counts"]["scored"] == 2
+    assert group["score"]["excluded"]["mean"] > 0.98
+
+
+def test_two_files_may_use_one_documents_name(tmp_path: Path) -> None:
+    """Each keeps the text of its own."""
+    sources = {}
+    for name, word in (("a", "apples"), ("b", "boats")):
+        made = [
+            {"unit": "0", "tokens": [word, f" {i}"], "activations": [float(i), 0], "document": "d"}
+            for i in range(3)
+        ]
+        path = write_jsonl(tmp_path / f"{name}.jsonl", made)
+        sources[name] = {"type": "recorded", "path": str(path)}
+    config = parse_config(
+        {
+            "output": str(tmp_path / "run"),
+            "sources": sources,
+            "explainers": [{"name": "top_tokens", "type": "top_tokens"}],
+        },
+        RunConfig,
+        "test",
+    )
+    run(config, until="record")
+    sequences, facts = RunStore(config.output or "").read_sequences()
+    vocabulary = RunStore(config.output or "").read_vocabulary()
+    assert len(sequences) == 6
+    for sequence in sequences:
+        tokens = "".join(vocabulary[i] for i in sequence.token_ids)
+        assert facts[sequence.sequence_id]["text"] == tokens
+
+
+def test_an_edited_config_is_not_written_over(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "made.jsonl", rows(4))
+    start_from_records(path, tmp_path / "run")
+    _, config = start_from_records(path, tmp_path / "run")
+    config.write_text(config.read_text() + "seed: 3\n")
+    with pytest.raises(AutointerpError, match="was edited"):
+        start_from_records(path, tmp_path / "run")

@@ -123,15 +123,18 @@ def _read_jsonl(path: Path, text_field: str) -> Iterator[Document]:
 def _document_of_line(line: str, where: str, number: int, text_field: str) -> Document:
     try:
         row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise AutointerpError(f"{where}: not JSON ({error})") from error
     text = row.get(text_field) if isinstance(row, dict) else None
     if not isinstance(text, str):
         raise AutointerpError(f"{where}: no text in field {text_field!r}")
     # Half of a surrogate pair is no character: no tokenizer and no file could hold it.
     text = text.encode("utf-8", "replace").decode()
-    name = str(row.get("id", f"line {number}"))
-    return Document(document_id(text), text, name, str(row.get("kind", "")))
+    name, kind = (
+        str(row.get(key, other)).encode("utf-8", "replace").decode()
+        for key, other in (("id", f"line {number}"), ("kind", ""))
+    )
+    return Document(document_id(text), text, name, kind)
 
 
 def near_duplicate_clusters(documents: Iterable[Document]) -> dict[str, str]:

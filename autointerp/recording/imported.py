@@ -7,8 +7,10 @@ by the document as in any run.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,8 @@ class Imported:
 @dataclass(frozen=True)
 class _Row:
     unit: UnitId
+    file_source: str
+    """The source part of its unit's name in the file."""
     tokens: tuple[str, ...]
     activations: np.ndarray
     document: str
@@ -70,23 +74,31 @@ def import_records(path: str | Path, source: str = "recorded") -> Imported:
         source: name of the unit source; replaces the source part of the file's unit names.
 
     Raises:
-        AutointerpError: where the file cannot be read, has no usable row, or puts one document into
-            two splits.
+        AutointerpError: where the file cannot be read, has no usable row, holds units of several
+            sources, or puts one document into two splits.
     """
     place = Path(path).expanduser()
     rows: list[_Row] = []
     rejected: list[str] = []
+    seen: set[tuple[UnitId, str, tuple[str, ...]]] = set()
     for where, raw in _raw_rows(place):
         try:
-            rows.append(_parse(raw, source))
+            row = _parse(raw, source)
+            window = (row.unit, f"{row.file_source}:{row.document}", row.tokens)
+            if window in seen:
+                raise AutointerpError(f"{row.unit} had the same tokens of this document before")
         except (AutointerpError, ValueError) as error:
             rejected.append(f"{where}: {error}")
+        else:
+            seen.add(window)
+            rows.append(row)
     if not rows:
         first = f"; the first: {rejected[0]}" if rejected else ""
         raise AutointerpError(
             f"{place} has no usable row ({len(rejected)} refused{first}); every row needs `unit`, "
             "`tokens` (list of texts) and `activations` (list of as many numbers)"
         )
+    _check_one_source(rows, place)
     splits = _splits(rows)
     vocabulary = sorted({token for row in rows for token in row.tokens})
     ids = {token: number for number, token in enumerate(vocabulary)}
@@ -95,7 +107,8 @@ def import_records(path: str | Path, source: str = "recorded") -> Imported:
     by_unit: dict[UnitId, list[tuple[_Row, Sequence]]] = {}
     offsets: dict[str, int] = {}
     for row in rows:
-        key = document_id(row.document)
+        # Two sources may call different texts by one name.
+        key = document_id(f"{source}:{row.document}")
         name = f"{key}:{chr(31).join(row.tokens)}"
         sequence_id = hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).hexdigest()
         if sequence_id not in sequences:
@@ -137,7 +150,7 @@ def _raw_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if line.strip():
                     try:
                         row = json.loads(line)
-                    except json.JSONDecodeError as error:
+                    except (ValueError, RecursionError) as error:
                         row = {"malformed": f"not JSON ({error})"}
                     yield f"{path.name}, line {number}", row
     else:
@@ -149,7 +162,7 @@ def _parse(raw: Any, source: str) -> _Row:
         raise AutointerpError("not an object")
     if "malformed" in raw:
         raise AutointerpError(raw["malformed"])
-    name = str(raw.get("unit", ""))
+    name = str(raw.get("unit") if raw.get("unit") is not None else "")
     if not name:
         raise AutointerpError("no `unit`")
     found = UnitId.parse(name if "/" in name else f"{source}/{name}")
@@ -160,23 +173,47 @@ def _parse(raw: Any, source: str) -> _Row:
     if not isinstance(activations, list) or len(activations) != len(tokens):
         size = len(activations) if isinstance(activations, list) else "no list of"
         raise AutointerpError(f"{len(tokens)} tokens but {size} activations")
-    try:
-        values = np.asarray(activations, np.float64)
-    except (TypeError, ValueError):
-        raise AutointerpError("`activations` are not all numbers") from None
+    if not all(isinstance(value, Real) and not isinstance(value, bool) for value in activations):
+        raise AutointerpError("`activations` are not all numbers")
+    # Integers of any length come from a file; float32 is what is stored.
+    with np.errstate(over="ignore"):
+        values = np.asarray([_float(value) for value in activations]).astype(np.float32)
     if not np.isfinite(values).all():
-        raise AutointerpError("`activations` hold NaN or infinity")
+        raise AutointerpError("`activations` hold NaN or infinity, or are beyond 3e38")
     split = raw.get("split")
     if split is not None and split not in set(Split):
         raise AutointerpError(f"split {split!r} is not one of {', '.join(Split)}")
     document = raw.get("document")
     return _Row(
         unit,
-        tuple(tokens),
-        np.maximum(values, 0.0).astype(np.float32),
-        str(document) if document is not None else "".join(tokens),
+        found.source,
+        tuple(_whole(token) for token in tokens),
+        np.maximum(values, np.float32(0)),
+        _whole(str(document) if document is not None else "".join(tokens)),
         Split(split) if split is not None else None,
     )
+
+
+def _float(value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _whole(text: str) -> str:
+    """The text with half surrogate pairs, which no file could hold, as question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _check_one_source(rows: list[_Row], path: Path) -> None:
+    """Refuse a file in which two units would get one name."""
+    sources = sorted({row.file_source for row in rows})
+    if len(sources) > 1:
+        raise AutointerpError(
+            f"{path} holds units of {len(sources)} sources ({', '.join(sources[:5])}): give each "
+            "a file of its own, and list the files under `sources:`"
+        )
 
 
 def _splits(rows: list[_Row]) -> dict[str, Split]:
