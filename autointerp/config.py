@@ -5,6 +5,7 @@ what is allowed.
 """
 
 import difflib
+import reprlib
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar, Union, get_args, get_origin
@@ -19,7 +20,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 
 
 class _Stage(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class SubjectConfig(_Stage):
@@ -99,12 +102,12 @@ UnitSourceConfig = Annotated[
 class QuotaConfig(_Stage):
     """Windows drawn for one split."""
 
-    top: int = Field(ge=0)
-    intervals: int = Field(ge=0)
+    top: int = Field(ge=0, le=100_000)
+    intervals: int = Field(ge=0, le=100_000)
     """Spread evenly over the ten value intervals, the highest first."""
-    hard: int = Field(ge=0)
-    silent: int = Field(ge=0)
-    random: int = Field(default=0, ge=0)
+    hard: int = Field(ge=0, le=100_000)
+    silent: int = Field(ge=0, le=100_000)
+    random: int = Field(default=0, ge=0, le=100_000)
 
     @property
     def total(self) -> int:
@@ -191,7 +194,7 @@ class ScoreConfig(_Stage):
     """Sampled `test` documents a unit must be active in; fewer: `insufficient_data`."""
     shuffled_donors: int = Field(default=5, ge=0)
     """Other units' explanations scored on the same windows: the control."""
-    bootstrap: int = Field(default=1000, ge=100)
+    bootstrap: int = Field(default=1000, ge=100, le=100_000)
     """Replicates for the interval of a score."""
 
 
@@ -221,6 +224,8 @@ class RunConfig(_Stage):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         for name, source in self.sources.items():
+            if name.endswith(".statistics"):
+                raise ValueError(f"sources.{name}: no source's name may end in .statistics")
             if isinstance(source, RecordedConfig):
                 continue
             if source.subject not in self.subjects:
@@ -230,6 +235,8 @@ class RunConfig(_Stage):
                 )
             if self.corpus is None:
                 raise ValueError(f"sources.{name} is recorded from a subject: set `corpus:`")
+        if self.corpus and all(isinstance(s, RecordedConfig) for s in self.sources.values()):
+            raise ValueError("`corpus:` is read by no source: all were recorded elsewhere")
         names = [explainer.name for explainer in self.explainers]
         if len(set(names)) != len(names):
             raise ValueError(f"explainers need different names, not {names}")
@@ -267,6 +274,9 @@ class SaeTrainConfig(_Stage):
 
 T = TypeVar("T", bound=BaseModel)
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
+
 
 def load_config(path: str | Path, model: type[T]) -> T:
     """Read a YAML file into a config.
@@ -279,7 +289,8 @@ def load_config(path: str | Path, model: type[T]) -> T:
         data = yaml.safe_load(place.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: text that is not UTF-8, a date such as 2024-13-45, an endless number.
         raise UsageError(f"config {str(path)!r} is not YAML: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"config {str(path)!r} holds no keys: see the example in the README")
@@ -309,7 +320,8 @@ def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:
     message = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] in ("missing", "value_error"):
         return f"{where}: {message}"
-    return f"{where}: {message}; found {detail['input']!r}"
+    # Not `repr`: a few aliases can stand for more text than memory holds.
+    return f"{where}: {message}; found {_SHORT.repr(detail['input'])}"
 
 
 def _follow(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[str], Any]:

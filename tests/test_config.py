@@ -1,4 +1,5 @@
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -108,6 +109,18 @@ def test_the_example_is_accepted():
         ),
         ("corpus", None, ["sources.neurons is recorded from a subject: set `corpus:`"]),
         ("name", "a/b", ["name:", "match pattern", "found 'a/b'"]),
+        ("name", "a\n", ["name:", "match pattern"]),
+        ("name", "../up", ["name:", "match pattern"]),
+        ("sources/sae.statistics", RUN["sources"]["sae"], ["sources.sae.statistics: no source's"]),
+        ("sources", {"r": {"type": "recorded", "path": "x"}}, ["`corpus:` is read by no source"]),
+        ("simulator", {"mass_floor": float("nan")}, ["simulator.mass_floor:", "finite number"]),
+        ("explainers/0/temperature", float("inf"), ["temperature:", "finite number"]),
+        (
+            "record/design/quotas",
+            {"test": {"top": 10**30, "intervals": 1, "hard": 1, "silent": 1}},
+            ["record.design.quotas.test.top:", "less than or equal to 100000"],
+        ),
+        ("score/bootstrap", 10**12, ["score.bootstrap:", "less than or equal to 100000"]),
     ],
 )
 def test_a_refusal_names_the_key_the_value_and_what_is_allowed(place, value, said):
@@ -169,7 +182,16 @@ def test_yaml_that_is_not_a_mapping_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "content", [b"a: [1", b"a:\n\t- b", b"\xff\xfe\x00", b"!!python/name:os.x a"]
+    "content",
+    [
+        b"a: [1",
+        b"a:\n\t- b",
+        b"\xff\xfe\x00",
+        b"!!python/name:os.x a",
+        b"a: 2024-13-45",
+        b"a: " + b"1" * 5000,
+        b"[" * 5000,
+    ],
 )
 def test_what_is_not_yaml_is_refused(tmp_path, content):
     path = tmp_path / "run.yaml"
@@ -189,3 +211,18 @@ def test_a_config_does_not_change():
     config = parse_config(RUN, RunConfig, "run.yaml")
     with pytest.raises(ValueError, match="frozen"):
         config.seed = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_aliases_that_stand_for_endless_text_are_shown_in_a_few_words(tmp_path):
+    names = "abcdefghijklmnop"
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    for before, name in itertools.pairwise(names):
+        lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
+    path = tmp_path / "run.yaml"
+    path.write_text("\n".join([*lines, "name: *p", "seed: *p", "units: {ids: *p}"]))
+    with pytest.raises(UsageError) as error:
+        load_config(path, RunConfig)
+    assert len(str(error.value)) < 10_000
+    path.write_text("name: &a [*a]\nsources: &b {b: *b}\n1: 2\n2024-01-01: x\n")
+    with pytest.raises(UsageError):
+        load_config(path, RunConfig)
