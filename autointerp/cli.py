@@ -278,7 +278,6 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _guarded(work: Callable[[], None]) -> None:
     """Run a command; one clear line for what the user can mend, never a traceback."""
-    import errno
     import sqlite3
 
     try:
@@ -292,16 +291,29 @@ def _guarded(work: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         raise typer.Exit(1) from None
-    except (OSError, sqlite3.OperationalError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in str(error)
-        if not full:
-            raise
-        print(
-            "autointerp: the disk is full; what was finished is kept: make room, then give the "
-            "same command again",
-            file=sys.stderr,
-        )
+    except (OSError, sqlite3.Error) as error:
+        print(f"autointerp: {_said(error)}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _said(error: Exception) -> str:
+    """What the machine refused, and what to do."""
+    import errno
+
+    if getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in str(error):
+        return (
+            "the disk is full; what was finished is kept: make room, then give the same command "
+            "again"
+        )
+    if not isinstance(error, OSError):
+        return (
+            f"the database of the run cannot be used ({error}): make its folder writable, or move "
+            "its .sqlite files away and run again"
+        )
+    place = f" {str(error.filename)!r}" if error.filename else ""
+    return (
+        f"cannot use{place}: {error.strerror or error}; give another path, or folder with --output"
+    )
 
 
 def main() -> None:

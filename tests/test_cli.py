@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -63,3 +64,67 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     found = runner.invoke(app, ["status", str(tmp_path)])
     assert found.exit_code == 1
     assert "holds no run" in found.output
+
+
+def config_of(folder: Path, **changes: Any) -> Path:
+    """A config of recorded units that needs no model."""
+    rows = [
+        {"unit": "0", "tokens": ["a", "b"], "activations": [i % 3, 0], "document": str(i)}
+        for i in range(20)
+    ]
+    (folder / "made.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = {
+        "output": str(folder / "run"),
+        "units": {"min_active_documents": 1},
+        "sources": {"made": {"type": "recorded", "path": str(folder / "made.jsonl")}},
+        "explainers": [{"name": "top_tokens", "type": "top_tokens"}],
+    }
+    path = folder / "run.yaml"
+    path.write_text(json.dumps({**config, **changes}))
+    return path
+
+
+def refused(arguments: list[str], code: int = 1) -> str:
+    """The one line that a command says before it fails."""
+    found = runner.invoke(app, arguments)
+    assert found.exit_code == code, (found.output, found.exception)
+    assert isinstance(found.exception, SystemExit)
+    (line,) = found.output.strip().splitlines()
+    assert line.startswith("autointerp: ")
+    return line
+
+
+def test_an_output_that_is_a_file_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    path = config_of(tmp_path)
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        line = refused(["record", str(path), "--output", str(output)])
+        assert str(tmp_path / "file") in line and "--output" in line
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_damaged_file_of_a_run_is_said_in_a_line(tmp_path: Path) -> None:
+    path = config_of(tmp_path)
+    assert runner.invoke(app, ["record", str(path)]).exit_code == 0
+    database = tmp_path / "run" / "results.sqlite"
+    database.write_bytes(b"no database" * 1000)
+    assert ".sqlite" in refused(["status", str(tmp_path / "run")])
+    corpus = tmp_path / "run" / "corpus.parquet"
+    whole = corpus.read_bytes()
+    corpus.write_bytes(whole[:4] + b"x" * (len(whole) // 3) + whole[4 + len(whole) // 3 :])
+    database.unlink()
+    assert "corpus.parquet" in refused(["explain", str(path)])
+    (tmp_path / "run" / "config.yaml").write_text("[1]")
+    assert "config.yaml" in refused(["status", str(tmp_path / "run")])
+
+
+def test_status_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("sources: {neurons: {type: neurons}}\n")
+    assert runner.invoke(app, ["status", str(tmp_path)]).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_folder_named_like_a_file_is_said_in_a_line(tmp_path: Path) -> None:
+    for name in ("rows.jsonl", "rows.parquet"):
+        (tmp_path / name).mkdir()
+        assert name in refused(["import-records", str(tmp_path / name)])

@@ -34,7 +34,10 @@ def write_table(path: Path, table: pa.Table, key: str, row_group_size: int | Non
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file of a run, or refuse it by name."""
     check_schema(path)
-    return pq.read_table(path, columns=columns)
+    try:
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise AutointerpError(f"{path} is damaged ({error}): remove it, run again") from error
 
 
 def file_key(path: Path) -> str | None:

@@ -35,7 +35,9 @@ class RunLock:
         self._lock.release()
 
     def holder(self) -> str | None:
-        """Who holds the folder now, `None` where nobody does."""
+        """Who holds the folder now, `None` where nobody does. Writes nothing."""
+        if not Path(self._lock.lock_file).exists():
+            return None
         try:
             with self._lock:
                 return None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -34,16 +35,27 @@ def run_status(folder: str | Path) -> RunStatus:
     if not (place / "config.yaml").exists():
         raise AutointerpError(f"{str(folder)!r} holds no run: there is no config.yaml in it")
     store = RunStore(place)
-    names = (yaml.safe_load((place / "config.yaml").read_text()) or {}).get("sources", {})
+    names = _source_names(place / "config.yaml")
     held = RunLock(place).holder()
+    has_results = (place / "results.sqlite").exists()
     try:
         return RunStatus(
             place,
             {name: store.records_key(name) is not None for name in names},
-            store.count("explanations"),
-            store.count("scores"),
+            store.count("explanations") if has_results else {},
+            store.count("scores") if has_results else {},
             held,
             (place / "report.html").exists(),
         )
     finally:
         store.close()
+
+
+def _source_names(path: Path) -> list[str]:
+    try:
+        config: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return list(config["sources"])
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        raise AutointerpError(
+            f"{path} is no config of a run ({error}): run again to write it anew"
+        ) from error
