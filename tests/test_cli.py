@@ -69,7 +69,12 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
 def config_of(folder: Path, **changes: Any) -> Path:
     """A config of recorded units that needs no model."""
     rows = [
-        {"unit": "0", "tokens": ["a", "b"], "activations": [i % 3, 0], "document": str(i)}
+        {
+            "unit": "0",
+            "tokens": [f"word{i}", "b"],
+            "activations": [1 + i % 3, 0],
+            "document": str(i),
+        }
         for i in range(20)
     ]
     (folder / "made.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
