@@ -22,7 +22,7 @@ def estimate_seconds(run: "Run") -> float | None:
 
     source = next(iter(run.parts.sources.values()))
     subject = run.parts.subject(source.subject)
-    tokens = torch.zeros((4, 128), dtype=torch.long)
+    tokens = torch.zeros((4, min(128, subject.max_tokens or 128)), dtype=torch.long)
     hook = subject.hook(source.read_at)
     blocks = (hook.block if hook.block is not None else subject.n_blocks - 1) + 1
     passes: list[float] = []

@@ -173,9 +173,10 @@ class Run:
             from autointerp.recording.corpus import vocabulary as token_texts
 
             settings = self.config.corpus
-            tokenizer = self.parts.subject(
-                next(iter(self.parts.sources.values())).subject
-            ).tokenizer
+            subjects = {source.subject for source in self.parts.sources.values()}
+            for name in sorted(subjects):
+                self._check_context(name)
+            tokenizer = self.parts.subject(subjects.pop()).tokenizer
             sequences = sequences_of_corpus(
                 self.parts.corpus,
                 tokenizer,
@@ -204,6 +205,16 @@ class Run:
                     f"{imported.rejected[0]}"
                 )
         self.store.write_corpus(self.corpus_key, sequences, texts, vocabulary)
+
+    def _check_context(self, name: str) -> None:
+        """Refuse sequences longer than a subject can read."""
+        assert self.config.corpus is not None
+        length, limit = self.config.corpus.sequence_length, self.parts.subject(name).max_tokens
+        if limit is not None and length > limit:
+            raise AutointerpError(
+                f"corpus.sequence_length is {length}, but subject {name!r} reads at most {limit} "
+                "tokens at once: lower it"
+            )
 
     def _check_corpus_size(self, sequences: list[Any]) -> None:
         """Refuse a corpus that cannot give the splits their documents, naming what is missing."""

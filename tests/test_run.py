@@ -235,6 +235,16 @@ def test_a_corpus_too_small_names_the_missing_documents(tiny_folder: Path, tmp_p
     assert not (tmp_path / "run" / "corpus.parquet").exists()
 
 
+def test_sequences_longer_than_the_subject_reads_are_refused(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    config = small_config(tmp_path, tiny_folder)
+    assert config.corpus is not None
+    corpus = {**config.corpus.model_dump(), "sequence_length": 4096}
+    with pytest.raises(AutointerpError, match=r"sequence_length is 4096, .* at most 2048 tokens"):
+        run(small_config(tmp_path, tiny_folder, corpus=corpus))
+
+
 def test_too_few_active_test_documents_is_a_status_not_a_number(
     tiny_folder: Path, tmp_path: Path
 ) -> None:

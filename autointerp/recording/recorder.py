@@ -226,9 +226,10 @@ def record_shard(
     recorded = {}
     for source in sources:
         # Checked before encoding too: NaN is in no top k, so it would pass for silence.
-        _check_finite(hidden[source.read_at], unmasked, source, subject)
+        place = f"{subject.name} gives NaN or infinity at {source.read_at}"
+        _check_finite(hidden[source.read_at], unmasked, source, place)
         activations = _unit_activations(source, hidden[source.read_at])
-        _check_finite(activations, unmasked, source, subject)
+        _check_finite(activations, unmasked, source, "its activations are NaN or infinite")
         recorded[source.name] = _sample_shard(
             activations,
             facts,
@@ -333,7 +334,7 @@ def _batches(sequences: tuple[Sequence, ...], first: int, batch_tokens: int) -> 
         yield rows
 
 
-def _check_finite(values: Tensor, unmasked: Tensor, source: UnitSource, subject: Subject) -> None:
+def _check_finite(values: Tensor, unmasked: Tensor, source: UnitSource, what: str) -> None:
     """Refuse NaN and infinity in values [n_windows, window_length, n] of unmasked tokens."""
     # One number first: a sum over finite float32 values of a few shards does not reach 3e38.
     if bool(torch.isfinite(values.sum())):
@@ -341,10 +342,9 @@ def _check_finite(values: Tensor, unmasked: Tensor, source: UnitSource, subject:
     bad = ~torch.isfinite(values).all(dim=2) & unmasked.to(values.device)
     if bool(bad.any()):
         raise AutointerpError(
-            f"unit source {source.name!r}: {subject.name} gives NaN or infinity at "
-            f"{source.read_at} on {int(bad.sum())} of {int(unmasked.sum())} tokens; load the "
-            "subject with `dtype: float32` or `bfloat16` (float16 overflows at 65504), and check "
-            "its weights"
+            f"unit source {source.name!r}: {what}, on {int(bad.sum())} of {int(unmasked.sum())} "
+            "tokens; load the subject with `dtype: float32` or `bfloat16` (float16 overflows at "
+            "65504), and check the weights"
         )
 
 

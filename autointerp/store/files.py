@@ -37,7 +37,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (pa.ArrowException, OSError) as error:
-        raise AutointerpError(f"{path} is damaged ({error}): remove it, run again") from error
+        said = str(error).partition("\n")[0]
+        raise AutointerpError(f"{path} is damaged ({said}): remove it, run again") from error
 
 
 def file_key(path: Path) -> str | None:

@@ -93,10 +93,14 @@ class HookPoint:
         """The tensor at this place, from what a forward hook sees."""
         found = output
         if self.side == "input":
-            found = args[0] if args else next(iter(kwargs.values()))
+            found = args[0] if args else next(iter(kwargs.values()), None)
         elif isinstance(output, tuple):
             found = output[0]
-        assert isinstance(found, Tensor)
+        if not isinstance(found, Tensor):
+            raise AutointerpError(
+                f"hook point {self.name!r} carries no tensor but {type(found).__name__}: choose "
+                "the input or output of another module"
+            )
         return found
 
 

@@ -45,6 +45,11 @@ class Subject:
         """Number of transformer blocks."""
         return int(self.model.config.get_text_config().num_hidden_layers)
 
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens it can read at once; `None` where its configuration does not say."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
     def hook(self, name: str) -> hooks.HookPoint:
         """The place called `name`; an `AutointerpError` lists near names where there is none."""
         if name not in self._resolved:
@@ -52,9 +57,19 @@ class Subject:
         return self._resolved[name]
 
     def width_at(self, name: str) -> int:
-        """Number of channels at a hook point, found by running one token up to it."""
-        token = torch.zeros((1, 1), dtype=torch.long)
-        return int(self.run(token, [name])[name].shape[-1])
+        """Number of channels at a hook point, found by running a few tokens up to it.
+
+        Raises:
+            AutointerpError: where there is not one vector of numbers per token.
+        """
+        tokens = torch.zeros((2, 3), dtype=torch.long)
+        value = self.run(tokens, [name])[name]
+        if value.ndim != 3 or value.shape[:2] != tokens.shape or not value.is_floating_point():
+            raise AutointerpError(
+                f"hook point {name!r} has values of shape {list(value.shape)} for 2 texts of 3 "
+                "tokens: units need one vector of numbers per token"
+            )
+        return int(value.shape[-1])
 
     @torch.inference_mode()
     def run(

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from autointerp.records import AutointerpError
 from tests.conftest import FAMILIES
 
 TOKENS = torch.tensor([[5, 9, 2, 33, 7, 1, 60], [8, 8, 3, 21, 50, 4, 12]])
@@ -54,3 +55,9 @@ def test_width_at_a_hook_point(tiny_subject):
     assert subject.width_at("blocks.0.hook_resid_post") == subject.d_model == 16
     assert subject.width_at("blocks.0.mlp.hook_post") == 64
     assert subject.n_blocks == 3
+
+
+@pytest.mark.parametrize("name", ["model.rotary_emb:output", "model.embed_tokens:input"])
+def test_a_place_without_a_vector_per_token_has_no_width(name, tiny_subject):
+    with pytest.raises(AutointerpError, match=r"one vector of numbers per token|carries no tensor"):
+        tiny_subject("llama").width_at(name)

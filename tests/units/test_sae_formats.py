@@ -176,6 +176,9 @@ def test_a_d_in_that_lies_is_refused(copy):
         ({"k": 0}, "k is 0, not an integer from 1 to 64"),
         ({"k": 65}, "k is 65, not an integer from 1 to 64"),
         ({"k": None}, "k is None"),
+        ({"k": True}, "k is True"),
+        ({"metadata": {"hook_name": 5}}, "hook_name is 5, not a text"),
+        ({"metadata": {"hook_name_out": ["a"]}}, "hook_name is .'a'., not a text"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(copy, changes, message):
@@ -185,7 +188,9 @@ def test_numbers_that_cannot_be_are_refused(copy, changes, message):
         load_sae(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "\x00\x01", "[1, 2]", "3"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "\x00\x01", "[1, 2]", "3", "[" * 100_000, '{"k": ' + "1" * 5000 + "}"]
+)
 def test_a_config_that_is_not_a_json_object_is_refused(copy, text):
     folder = copy("saelens_standard")
     (folder / "cfg.json").write_text(text)

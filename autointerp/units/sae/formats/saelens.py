@@ -43,7 +43,7 @@ def read(folder: Path) -> SparseAutoencoder:
     try:
         found: Any = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         tensors = {k: v.float() for k, v in load_file(folder / WEIGHTS_FILE).items()}
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise AutointerpError(f"{folder}: damaged file ({error})") from error
     if not isinstance(found, dict):
         raise AutointerpError(f"{folder / CONFIG_FILE}: no keys; it holds {str(found)[:80]!r}")
@@ -86,7 +86,7 @@ def read(folder: Path) -> SparseAutoencoder:
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
     given = config.get("metadata")
     metadata: dict[str, Any] = given if isinstance(given, dict) else {}
-    hook_in = metadata.get("hook_name") or config.get("hook_name")
+    hook_in = _hook_name(folder, metadata.get("hook_name") or config.get("hook_name"))
     return SparseAutoencoder(
         architecture=_ACTIVATION[architecture],
         W_enc=W_enc,
@@ -101,7 +101,7 @@ def read(folder: Path) -> SparseAutoencoder:
         else None,
         normalisation=_NORMALISATION[normalisation],
         hook_in=hook_in,
-        hook_out=metadata.get("hook_name_out") or hook_in,
+        hook_out=_hook_name(folder, metadata.get("hook_name_out")) or hook_in,
         metadata=metadata,
     )
 
@@ -157,10 +157,16 @@ def _as_version_6(config: dict[str, Any]) -> dict[str, Any]:
 def _count(folder: Path, config: dict[str, Any], key: str, most: int | None = None) -> int:
     """A positive integer of the config."""
     value = config.get(key)
-    if not isinstance(value, int) or value < 1 or (most is not None and value > most):
+    if type(value) is not int or value < 1 or (most is not None and value > most):
         limit = "a positive integer" if most is None else f"an integer from 1 to {most}"
         raise AutointerpError(f"{folder / CONFIG_FILE}: {key} is {value!r}, not {limit}")
     return value
+
+
+def _hook_name(folder: Path, name: Any) -> str | None:
+    if name is not None and not isinstance(name, str):
+        raise AutointerpError(f"{folder / CONFIG_FILE}: hook_name is {name!r}, not a text")
+    return name
 
 
 def _check(folder: Path, tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
