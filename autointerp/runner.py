@@ -271,7 +271,7 @@ class Run:
     def _record_pass(self, subject: str, sources: list["UnitSource"]) -> None:
         """One streaming pass over the corpus for all sources of one subject."""
         from autointerp.recording.passes import record_corpus
-        from autointerp.recording.recorder import WindowTable
+        from autointerp.recording.windows import WindowTable
 
         assert self.config.corpus is not None
         sequences, _ = self.store.read_sequences()

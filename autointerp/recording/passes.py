@@ -8,15 +8,11 @@ from pathlib import Path
 
 from autointerp.executor import Executor
 from autointerp.progress import Reporter
+from autointerp.recording.buffers import Buffers
 from autointerp.recording.design import SamplingDesign
-from autointerp.recording.recorder import (
-    Buffers,
-    Shard,
-    WindowTable,
-    finish,
-    record_shard,
-    shards_of,
-)
+from autointerp.recording.finish import finish
+from autointerp.recording.recorder import record_shard
+from autointerp.recording.windows import Shard, WindowTable, shards_of
 from autointerp.records import UnitRecord
 from autointerp.store import write_text
 from autointerp.subject import Subject

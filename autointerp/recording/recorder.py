@@ -4,21 +4,18 @@ A shard is a run of whole documents. `record_shard` is a pure function of the sh
 merge in any order into those of the corpus; `finish` turns them into unit records.
 
 Memory: n_units · 4 splits · (about 20 groups · kept · (2 · window_length + 32 bytes)
-+ 1.4 kB of statistics), whatever the length of the corpus.
++ 3.1 kB of counts and statistics), whatever the length of the corpus.
 """
 
-import hashlib
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from autointerp.recording.design import SILENT_SHARE, SamplingDesign, stratum_of
+from autointerp.recording.buffers import Buffers, SplitBuffers, capacities
+from autointerp.recording.design import SILENT_SHARE, SamplingDesign
 from autointerp.recording.samples import (
     BESIDE,
     N_GROUPS,
@@ -29,171 +26,17 @@ from autointerp.recording.samples import (
     smallest_keys,
     window_keys,
 )
-from autointerp.recording.statistics import SHOWN_TOKENS, SplitAccumulator, bucket_of
+from autointerp.recording.statistics import SplitAccumulator, bucket_of
+from autointerp.recording.windows import Shard, WindowTable, hash64
 from autointerp.records import (
     SPLITS,
-    ActivationRecord,
     AutointerpError,
     Sequence,
-    Split,
-    Strata,
-    UnitId,
-    UnitRecord,
-    Window,
     derived_seed,
 )
 from autointerp.subject import Subject
 from autointerp.units import Dense, Sparse, UnitSource
 from autointerp.units.base import unit_rows
-
-
-@dataclass(frozen=True)
-class WindowTable:
-    """All windows of the corpus, numbered in corpus order."""
-
-    sequences: tuple[Sequence, ...]
-    sequence: np.ndarray
-    """[n_windows] int32 number of the sequence."""
-    start: np.ndarray
-    """[n_windows] int32 first token within it."""
-    length: int
-    hashes: np.ndarray
-    """[n_windows] uint64: sequence id and start."""
-
-    @classmethod
-    def of(cls, sequences: list[Sequence], length: int, n_masked_start: int) -> "WindowTable":
-        """Tile every sequence from its first unmasked token; a remainder shorter is left out."""
-        rows, starts, hashes = [], [], []
-        for number, sequence in enumerate(sequences):
-            for start in range(n_masked_start, len(sequence.token_ids) - length + 1, length):
-                rows.append(number)
-                starts.append(start)
-                name = f"{sequence.sequence_id}:{start}".encode()
-                hashes.append(_hash64(name))
-        return cls(
-            tuple(sequences),
-            np.asarray(rows, np.int32),
-            np.asarray(starts, np.int32),
-            length,
-            np.asarray(hashes, np.uint64),
-        )
-
-    def window(self, number: int) -> Window:
-        """Where window `number` lies."""
-        start = int(self.start[number])
-        sequence = self.sequences[self.sequence[number]]
-        return Window(sequence.sequence_id, start, start + self.length)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A work item: sequences `first` to `last` (exclusive), whole documents."""
-
-    number: int
-    first: int
-    last: int
-
-
-def shards_of(sequences: tuple[Sequence, ...], shard_tokens: int) -> list[Shard]:
-    """Cut a corpus into shards of about `shard_tokens` tokens at document boundaries."""
-    shards: list[Shard] = []
-    first = n_tokens = 0
-    for number, sequence in enumerate(sequences):
-        is_new = number > first and sequence.document_id != sequences[number - 1].document_id
-        if is_new and n_tokens >= shard_tokens:
-            shards.append(Shard(len(shards), first, number))
-            first, n_tokens = number, 0
-        n_tokens += len(sequence.token_ids)
-    if first < len(sequences):
-        shards.append(Shard(len(shards), first, len(sequences)))
-    return shards
-
-
-@dataclass
-class SplitBuffers:
-    """What is kept of all units of a source in one split."""
-
-    samples: Samples
-    group_counts: np.ndarray
-    """[n_units, N_GROUPS] int64: windows seen in every home group."""
-    statistics: SplitAccumulator
-
-
-@dataclass
-class Buffers:
-    """What is kept of all units of one source."""
-
-    splits: dict[Split, SplitBuffers]
-    largest_bucket: np.ndarray
-    """[n_units] int16 highest half octave of a window maximum, over all splits."""
-
-    @classmethod
-    def empty(cls, n_units: int, window_length: int, vocabulary_size: int) -> "Buffers":
-        """Nothing seen."""
-        return cls(
-            {
-                split: SplitBuffers(
-                    Samples.empty(window_length),
-                    np.zeros((n_units, N_GROUPS), np.int64),
-                    SplitAccumulator.empty(n_units, vocabulary_size),
-                )
-                for split in SPLITS
-            },
-            np.zeros(n_units, np.int16),
-        )
-
-    def merge(self, other: "Buffers", design: SamplingDesign) -> "Buffers":
-        """The buffers of both corpora; does not depend on which is which."""
-        largest = np.maximum(self.largest_bucket, other.largest_bucket)
-        merged = {}
-        for split in SPLITS:
-            a, b = self.splits[split], other.splits[split]
-            merged[split] = SplitBuffers(
-                a.samples.merge(b.samples, capacities(design, split), largest),
-                a.group_counts + b.group_counts,
-                a.statistics.merge(b.statistics),
-            )
-        return Buffers(merged, largest)
-
-    def save(self, path: Path) -> None:
-        """Write as one safetensors file, whole or not at all."""
-        arrays = {"largest_bucket": self.largest_bucket}
-        for split, part in self.splits.items():
-            named = {
-                **{f"samples.{k}": v for k, v in vars(part.samples).items()},
-                **{f"statistics.{k}": v for k, v in part.statistics.arrays().items()},
-                "group_counts": part.group_counts,
-            }
-            arrays |= {f"{split}.{k}": np.asarray(v, order="C") for k, v in named.items()}
-        partial = path.with_suffix(".partial")
-        save_file(arrays, partial)
-        partial.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> "Buffers":
-        """The inverse of `save`."""
-        arrays = load_file(path)
-        splits = {}
-        for split in SPLITS:
-            own = _under(arrays, f"{split}.")
-            samples = Samples(**_under(own, "samples."))
-            statistics = SplitAccumulator.from_arrays(_under(own, "statistics."))
-            splits[split] = SplitBuffers(samples, own["group_counts"], statistics)
-        return cls(splits, arrays["largest_bucket"])
-
-
-def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """The arrays whose names begin with `prefix`, without it."""
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-
-def capacities(design: SamplingDesign, split: Split) -> np.ndarray:
-    """[N_GROUPS] samples that every group of one split keeps."""
-    quota = design.quotas[split]
-    capacity = np.full(N_GROUPS, design.kept_per_bucket(split))
-    capacity[RANDOM] = quota.random
-    capacity[TOP] = quota.top
-    return capacity
 
 
 def record_shard(
@@ -393,7 +236,7 @@ def _sample_shard(
     home = torch.where(beside, BESIDE, bucket_of(maxima)).to(torch.int16).cpu().numpy()
     largest = bucket_of(maxima.amax(dim=0)).to(torch.int16).cpu().numpy()
     maxima_host, context_host = maxima.cpu().numpy(), context.cpu().numpy()
-    unit_hashes = np.asarray([_hash64(str(unit).encode()) for unit in unit_rows(source)], np.uint64)
+    unit_hashes = np.asarray([hash64(str(unit).encode()) for unit in unit_rows(source)], np.uint64)
     keys = window_keys(unit_hashes, facts.hashes, derived_seed(design.seed, "windows"))
 
     largest_known = largest if so_far is None else np.maximum(largest, so_far.largest_bucket)
@@ -489,161 +332,3 @@ def _candidates(
         context[row, unit].astype(np.float32),
         np.zeros((len(unit), 0), np.float16),
     )
-
-
-def finish(
-    buffers: Buffers,
-    windows: WindowTable,
-    source: UnitSource,
-    design: SamplingDesign,
-    vocabulary: list[str],
-) -> Iterator[UnitRecord]:
-    """Unit records in recording order; a unit dead in `explain` has statistics and no records."""
-    rows = {
-        split: np.searchsorted(part.samples.unit, np.arange(len(buffers.largest_bucket) + 1))
-        for split, part in buffers.splits.items()
-    }
-    for row, unit in enumerate(unit_rows(source)):
-        statistics = {
-            split: part.statistics.of_unit(row, vocabulary)
-            for split, part in buffers.splits.items()
-        }
-        for split in statistics.keys() - {Split.EXPLAIN}:
-            shown = statistics[split].top_tokens[:SHOWN_TOKENS]
-            statistics[split] = replace(statistics[split], top_tokens=shown)
-        explain_maximum = statistics[Split.EXPLAIN].maximum
-        records: list[ActivationRecord] = []
-        for split, part in buffers.splits.items():
-            if explain_maximum <= 0:
-                break
-            samples = part.samples.take(np.arange(rows[split][row], rows[split][row + 1]))
-            n_windows = int(part.statistics.n_windows)
-            counts = part.group_counts[row]
-            chosen = draw(
-                samples,
-                counts,
-                n_windows,
-                int(buffers.largest_bucket[row]),
-                explain_maximum,
-                design,
-                split,
-                unit,
-            )
-            records += [
-                _record(unit, split, samples, place, stratum, probability, windows, vocabulary)
-                for place, stratum, probability in chosen
-            ]
-        yield UnitRecord(unit, tuple(records), statistics)
-
-
-def draw(
-    samples: Samples,
-    counts: np.ndarray,
-    n_windows: int,
-    largest_bucket: int,
-    explain_maximum: float,
-    design: SamplingDesign,
-    split: Split,
-    unit: UnitId,
-) -> list[tuple[int, str, float]]:
-    """Second phase: sort one unit's kept windows of a split into strata and draw the quotas.
-
-    Args:
-        samples: the unit's samples in this split.
-        counts: [N_GROUPS] windows seen in every home group, before pooling.
-        n_windows: all windows of the split.
-
-    Returns:
-        (position in `samples`, stratum, inclusion probability). Over the partition (all strata but
-        `random`) the sum of y / probability is an unbiased estimate of the sum of y over all
-        windows, for any y, where every stratum has a quota (Horvitz and Thompson 1952).
-    """
-    top = np.flatnonzero(samples.group == TOP)
-    passing = samples.maximum[top] > SILENT_SHARE * explain_maximum
-    top = top[passing]
-    chosen = [(int(place), Strata.TOP, 1.0) for place in top]
-    random = np.flatnonzero(samples.group == RANDOM)
-    chosen += [(int(place), Strata.RANDOM, len(random) / n_windows) for place in random]
-
-    # First phase: what is left of every group when the top windows are taken out.
-    groups = lowered(np.arange(N_GROUPS, dtype=np.int16), np.full(N_GROUPS, largest_bucket))
-    seen = np.zeros(N_GROUPS, np.int64)
-    np.add.at(seen, groups, counts)
-    seen_top = np.bincount(groups[samples.home[top]], minlength=N_GROUPS)
-    in_partition = (samples.group != TOP) & (samples.group != RANDOM)
-    is_top = np.isin(samples.window, samples.window[top])
-    pool = np.flatnonzero(in_partition & ~is_top)
-    kept = np.bincount(samples.group[pool], minlength=N_GROUPS)
-    capacity = design.kept_per_bucket(split)
-    first_phase = {
-        group: float(kept[group] / (seen[group] - seen_top[group]))
-        * (1 - _chance_of_none(int(seen[group]), int(seen_top[group]), capacity))
-        for group in np.flatnonzero(kept).tolist()
-    }
-    strata: dict[str, list[int]] = {}
-    for place in pool.tolist():
-        name = stratum_of(
-            float(samples.maximum[place]),
-            explain_maximum,
-            active_in_sequence=float(samples.context_maximum[place])
-            > SILENT_SHARE * explain_maximum,
-        )
-        strata.setdefault(name, []).append(place)
-
-    seed = derived_seed(design.seed, "draw", unit, split)
-    generator = np.random.default_rng(seed)
-    owed = max(0, design.quotas[split].top - len(top))
-    for names, wanted in design.draws(split):
-        found = sorted(
-            (int(samples.window[place]), place, name)
-            for name in names
-            for place in strata.get(name, [])
-        )
-        take = min(wanted + owed, len(found))
-        owed = wanted + owed - take
-        for drawn in generator.permutation(len(found))[:take].tolist():
-            _, place, name = found[drawn]
-            probability = first_phase[int(samples.group[place])] * take / len(found)
-            chosen.append((place, name, probability))
-    return chosen
-
-
-def _chance_of_none(n_seen: int, n_top: int, capacity: int) -> float:
-    """Chance that a group's `capacity` random windows of `n_seen` are all among its `n_top`.
-
-    Then nothing stands for the others, so where something does it stands for a little more.
-    """
-    if n_top < capacity or n_seen <= capacity:
-        return 0.0
-    return math.prod((n_top - i) / (n_seen - i) for i in range(capacity))
-
-
-def _record(
-    unit: UnitId,
-    split: Split,
-    samples: Samples,
-    place: int,
-    stratum: str,
-    probability: float,
-    windows: WindowTable,
-    vocabulary: list[str],
-) -> ActivationRecord:
-    number = int(samples.window[place])
-    sequence = windows.sequences[windows.sequence[number]]
-    window = windows.window(number)
-    span = slice(window.start, window.stop)
-    return ActivationRecord(
-        unit=unit,
-        window=window,
-        document_id=sequence.document_id,
-        split=split,
-        stratum=stratum,
-        probability=probability,
-        tokens=tuple(vocabulary[i] for i in sequence.token_ids[span].tolist()),
-        activations=samples.maximum[place] * samples.activations[place].astype(np.float32),
-        masked=sequence.masked[span],
-    )
-
-
-def _hash64(name: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from autointerp.config import QuotaConfig
+from autointerp.recording.buffers import Buffers
 from autointerp.recording.corpus import (
     Corpus,
     document_id,
@@ -19,8 +20,10 @@ from autointerp.recording.corpus import (
     vocabulary,
 )
 from autointerp.recording.design import DEFAULT_QUOTAS, SILENT_SHARE, SamplingDesign, stratum_of
-from autointerp.recording.recorder import Buffers, WindowTable, finish, record_shard, shards_of
+from autointerp.recording.finish import finish
+from autointerp.recording.recorder import record_shard
 from autointerp.recording.statistics import N_BUCKETS, bucket_edges
+from autointerp.recording.windows import WindowTable, shards_of
 from autointerp.records import (
     SPLITS,
     AutointerpError,

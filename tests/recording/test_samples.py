@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from autointerp.config import QuotaConfig
+from autointerp.recording.buffers import Buffers
 from autointerp.recording.design import DEFAULT_QUOTAS, SILENT_SHARE, SamplingDesign
-from autointerp.recording.recorder import Buffers, _sample_shard, _WindowFacts, draw
+from autointerp.recording.finish import draw
+from autointerp.recording.recorder import _sample_shard, _WindowFacts
 from autointerp.recording.samples import RANDOM, window_keys
 from autointerp.records import SPLITS, Split, Strata, UnitId
 
