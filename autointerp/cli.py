@@ -192,13 +192,13 @@ def _run(
     config: Path, output: Path | None, units: list[str] | None, until: str, as_json: bool
 ) -> None:
     from autointerp.config import RunConfig, load_config
+    from autointerp.runner import output_folder
     from autointerp.runner import run as run_config
-    from autointerp.runner import run_folder
 
     settings = load_config(config, RunConfig)
     if output:
         settings = settings.model_copy(update={"output": str(output)})
-    folder = run_folder(settings)
+    folder = output_folder(settings, units)
     reporter = RichReporter(quiet=as_json)
     with reporter:
         results = run_config(settings, reporter=reporter, until=until, units=units)

@@ -142,7 +142,7 @@ class UnitsConfig(_Stage):
     """Units drawn per source, stratified by firing rate; `null` for all."""
     min_active_documents: int = Field(default=4, ge=1)
     """Units active in fewer `explain` documents are not drawn; they are counted in the coverage."""
-    ids: list[str] | None = None
+    ids: list[str] | None = Field(default=None, min_length=1)
     """These units instead, as `source/index` or `source/index-`."""
 
 

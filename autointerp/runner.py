@@ -93,6 +93,18 @@ def run_folder(config: RunConfig) -> Path:
     return Path(config.output or Path("results") / config.name)
 
 
+def output_folder(config: RunConfig, units: Sequence[str] | None) -> Path:
+    """Where tables and page go: the run's folder, or one of their own for units asked for singly.
+
+    So that looking at one unit does not replace the page of the whole run.
+    """
+    folder = run_folder(config)
+    if not units:
+        return folder
+    name = "_".join(str(UnitId.parse(unit)).replace("/", ".") for unit in units)
+    return folder / "units" / name[:100]
+
+
 class Run:
     """One execution of one config. `run()` is the way in."""
 
@@ -306,34 +318,43 @@ class Run:
     @cached_property
     def units(self) -> tuple[UnitId, ...]:
         """The units that are explained and scored."""
-        wanted = self.chosen or self.config.units.ids
-        if wanted:
-            units = tuple(dict.fromkeys(UnitId.parse(text) for text in wanted))
-            for unit in units:
-                if unit.source not in self.config.sources:
-                    known = ", ".join(self.config.sources)
-                    raise AutointerpError(f"unit {unit}: there is no source but {known}")
-                if unit not in self.densities:
-                    n = len(self.summaries[unit.source])
-                    raise AutointerpError(
-                        f"unit {unit} does not exist: {unit.source} has {n} recorded units"
-                    )
-            return units
+        if self.chosen:
+            return self._existing(self.chosen)
+        if not self.configured_units:
+            raise AutointerpError(
+                "no unit is active in enough `explain` documents "
+                f"(units.min_active_documents: {self.config.units.min_active_documents}); record "
+                "a larger corpus or lower it"
+            )
+        return self.configured_units
+
+    @cached_property
+    def configured_units(self) -> tuple[UnitId, ...]:
+        """The units the config asks for: those it lists, or a stratified sample."""
         frame = self.config.units
-        drawn = [
+        if frame.ids is not None:
+            return self._existing(frame.ids)
+        return tuple(
             unit
             for summaries in self.summaries.values()
             for unit in stratified_sample(
                 summaries, frame.sample, frame.min_active_documents, self.config.seed
             )
-        ]
-        if not drawn:
-            raise AutointerpError(
-                "no unit is active in enough `explain` documents "
-                f"(units.min_active_documents: {frame.min_active_documents}); record a larger "
-                "corpus or lower it"
-            )
-        return tuple(drawn)
+        )
+
+    def _existing(self, names: Sequence[str]) -> tuple[UnitId, ...]:
+        """Units by name, each once; one that was not recorded is refused."""
+        units = tuple(dict.fromkeys(UnitId.parse(text) for text in names))
+        for unit in units:
+            if unit.source not in self.config.sources:
+                known = ", ".join(self.config.sources)
+                raise AutointerpError(f"unit {unit}: there is no source but {known}")
+            if unit not in self.densities:
+                n = len(self.summaries[unit.source])
+                raise AutointerpError(
+                    f"unit {unit} does not exist: {unit.source} has {n} recorded units"
+                )
+        return units
 
     @cached_property
     def records(self) -> dict[UnitId, UnitRecord]:
@@ -428,11 +449,12 @@ class Run:
         directions = self._directions()
         for explainer in self.parts.explainers:
             explanations = self.explanations(explainer)
+            candidates = self._donor_candidates(explainer)
             simulator = self.parts.simulator(explainer.name)
             for unit, explanation in explanations.items():
                 donors = choose_donors(
                     explanation,
-                    list(explanations.values()),
+                    candidates,
                     self.densities,
                     directions,
                     self.config.score.shuffled_donors,
@@ -454,11 +476,25 @@ class Run:
                     key,
                 )
 
+    def _donor_candidates(self, explainer: "Explainer") -> list[Explanation]:
+        """Stored explanations that may serve as controls.
+
+        Those of the chosen units, and of the config's own where single units were asked for: one
+        unit alone has nobody to be compared with.
+        """
+        keys = (self.explanation_key(unit, explainer) for unit in self._known_units())
+        found = (self.store.get_explanation(key) for key in keys)
+        return [explanation for explanation in found if explanation is not None]
+
+    def _known_units(self) -> tuple[UnitId, ...]:
+        """The chosen units and the config's own."""
+        return tuple(dict.fromkeys((*self.units, *self.configured_units)))
+
     def _directions(self) -> dict[UnitId, np.ndarray]:
-        """What every chosen unit writes, where that is known."""
+        """What every chosen unit and possible donor writes, where that is known."""
         found: dict[UnitId, np.ndarray] = {}
         for name, source in self.parts.sources.items():
-            units = [unit for unit in self.units if unit.source == name]
+            units = [unit for unit in self._known_units() if unit.source == name]
             rows = source.write_directions([unit.index for unit in units])
             if rows is not None:
                 for unit, row in zip(units, rows.float().cpu().numpy(), strict=True):
@@ -533,8 +569,10 @@ class Run:
         from autointerp.outputs import write_outputs
 
         self.reporter.stage("report", 1, "pages")
+        folder = output_folder(self.config, self.chosen)
+        folder.mkdir(parents=True, exist_ok=True)
         self.store.write_json("provenance.json", results.provenance)
-        write_outputs(results, self.store.folder)
+        write_outputs(results, folder)
         self.reporter.advance(1)
 
     def _write_config(self) -> None:

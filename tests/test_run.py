@@ -185,9 +185,15 @@ def test_a_changed_scorer_reuses_explanations_and_simulations(
 
 def test_one_unit_is_explained_on_request(finished: Any) -> None:
     config, _ = finished
+    page = (Path(config.output) / "report.html").read_bytes()
     results = run(config, units=["neurons/3-"])
     assert results is not None
-    assert [str(unit.unit) for unit in results.units] == ["neurons/3-"]
+    (unit,) = results.units
+    assert str(unit.unit) == "neurons/3-"
+    # Its controls are the run's other units, and the run's own page stays as it was.
+    assert len(unit.scores["token_lookup"].controls) == 2
+    assert (Path(config.output) / "report.html").read_bytes() == page
+    assert (Path(config.output) / "units" / "neurons.3-" / "report.html").exists()
 
 
 def test_a_unit_that_does_not_exist_is_named(finished: Any) -> None:
