@@ -123,6 +123,7 @@ class Run:
         last = STAGES.index(until)
         with self.store.lock():
             try:
+                self._check_names()
                 self._write_config()
                 self._timed("corpus", self.prepare_corpus)
                 if last >= STAGES.index("record"):
@@ -139,6 +140,17 @@ class Run:
                 return results
             finally:
                 self.store.close()
+
+    def _check_names(self) -> None:
+        """Refuse a wrong explainer, prompt or unit now, not after hours of recording."""
+        from autointerp.simulators.prompt import load_prompt
+
+        _ = self.parts.explainers
+        load_prompt(self.config.simulator.prompt)
+        for unit in map(UnitId.parse, self.chosen or self.config.units.ids or ()):
+            if unit.source not in self.config.sources:
+                known = ", ".join(self.config.sources)
+                raise AutointerpError(f"unit {unit}: there is no source but {known}")
 
     def _timed(self, stage: str, work: Any) -> None:
         started = time.monotonic()
@@ -244,11 +256,18 @@ class Run:
         ]
         if missing:
             shares = ", ".join(f"{split} {have[split]}" for split in SPLITS)
+            cut = self.config.corpus is not None and self.config.corpus.max_tokens is not None
+            more = (
+                "add documents, raise corpus.max_tokens, or set corpus.max_tokens_per_document so "
+                "that more of them fit into it"
+                if cut
+                else "add documents"
+            )
             raise AutointerpError(
                 f"the corpus is too small for the sampling design; missing in {'; '.join(missing)}."
                 f" Documents per split: {shares}. A document must hold at least one window of "
                 f"{self.design.window_length} tokens; 40 % of documents go to explain and to test "
-                "each: add documents, or lower units.min_active_documents and "
+                f"each: {more}, or lower units.min_active_documents and "
                 "score.min_active_documents"
             )
 

@@ -241,6 +241,31 @@ def test_a_corpus_too_small_names_the_missing_documents(tiny_folder: Path, tmp_p
     assert not (tmp_path / "run" / "corpus.parquet").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"explainers": [{"name": "a", "type": "top_token"}]}, "there is no type 'top_token'"),
+        ({"simulator": {"prompt": "nope"}}, "nope"),
+        ({"units": {"ids": ["neuron/3"]}}, "there is no source but neurons"),
+    ],
+)
+def test_wrong_names_are_refused_before_anything_is_recorded(
+    tiny_folder: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    config = small_config(tmp_path, tiny_folder, **changes)
+    with pytest.raises(AutointerpError, match=said):
+        autointerp.run(config)
+    assert not (tmp_path / "run" / "corpus.parquet").exists()
+
+
+def test_a_corpus_cut_by_max_tokens_is_told_so(tiny_folder: Path, tmp_path: Path) -> None:
+    config = small_config(tmp_path, tiny_folder)
+    assert config.corpus is not None
+    corpus = config.corpus.model_copy(update={"max_tokens": 100})
+    with pytest.raises(AutointerpError, match=r"raise corpus\.max_tokens"):
+        autointerp.run(config.model_copy(update={"corpus": corpus}))
+
+
 def test_sequences_longer_than_the_subject_reads_are_refused(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
