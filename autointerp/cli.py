@@ -159,7 +159,8 @@ def sae_train(
         settings = load_config(config, SaeTrainConfig)
         if output:
             settings = settings.model_copy(update={"output": str(output)})
-        with Progress(console=_console(), transient=False) as bar:
+        console = _console(stderr=True)
+        with Progress(console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("training", total=settings.n_tokens)
 
             def report(now: Any) -> None:
@@ -167,6 +168,8 @@ def sae_train(
                     f"training: explained variance {now.explained_variance:.3f}, "
                     f"dead {now.dead_share:.1%}, {now.tokens_per_second:.0f} tokens/s"
                 )
+                if not console.is_terminal:
+                    print(f"{now.n_tokens} tokens, {text}", file=sys.stderr, flush=True)
                 bar.update(task, completed=now.n_tokens, description=text)
 
             sae = train_sae(settings, report=report)

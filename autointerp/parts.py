@@ -103,7 +103,10 @@ class Parts:
         from autointerp.llm import CachedClient, ResponseCache, load_client
 
         name = self.config.llm.model
-        client = load_client(name, subject=self._model(name.removeprefix("local/")))
+        is_local = name.startswith("local/")
+        client = load_client(
+            name, subject=self._model(name.removeprefix("local/")) if is_local else None
+        )
 
         def note(entry: Any) -> None:
             if not entry.from_cache:

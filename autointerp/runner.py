@@ -147,6 +147,9 @@ class Run:
 
         _ = self.parts.explainers
         load_prompt(self.config.simulator.prompt)
+        if any(explainer.needs_llm for explainer in self.parts.explainers):
+            _ = self.parts.client
+        _ = self.parts.sources
         for unit in map(UnitId.parse, self.chosen or self.config.units.ids or ()):
             if unit.source not in self.config.sources:
                 known = ", ".join(self.config.sources)
@@ -587,7 +590,7 @@ class Run:
         """Write tables, figures and the page."""
         from autointerp.outputs import write_outputs
 
-        self.reporter.stage("report", 1, "pages")
+        self.reporter.stage("report", 1, "page")
         folder = output_folder(self.config, self.chosen)
         folder.mkdir(parents=True, exist_ok=True)
         self.store.write_json("provenance.json", results.provenance)

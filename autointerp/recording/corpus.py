@@ -78,7 +78,9 @@ def read_corpus(path: str | Path, *, text_field: str = "text") -> Corpus:
     """
     place = Path(path).expanduser()
     if not place.exists():
-        raise AutointerpError(f"corpus {str(path)!r} does not exist")
+        raise AutointerpError(
+            f"corpus {str(path)!r} does not exist: there is no {place.absolute()}"
+        )
     seen: dict[str, Document] = {}
     n_duplicates = 0
     for document in _read(place, text_field):

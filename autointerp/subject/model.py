@@ -168,6 +168,7 @@ def load_subject(
     Raises:
         AutointerpError: where there is no such model, or it is not a causal language model.
     """
+    import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = choose_device(device)
@@ -175,6 +176,8 @@ def load_subject(
         embedded.embedded_model_folder() if name == embedded.EMBEDDED_NAME else name
     )
     _check_causal(name, source, trust_remote_code)
+    # A bar for a second's work would tear a notebook's output apart.
+    transformers.logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
