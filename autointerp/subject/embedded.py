@@ -94,7 +94,3 @@ def _convert(source: Path, target: Path) -> None:
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
     )
     tokenizer.save_pretrained(target)
-
-
-if __name__ == "__main__":
-    print(f"the embedded model is in {embedded_model_folder()}")
