@@ -150,10 +150,7 @@ class Run:
         if any(explainer.needs_llm for explainer in self.parts.explainers):
             _ = self.parts.client
         _ = self.parts.sources
-        for unit in map(UnitId.parse, self.chosen or self.config.units.ids or ()):
-            if unit.source not in self.config.sources:
-                known = ", ".join(self.config.sources)
-                raise AutointerpError(f"unit {unit}: there is no source but {known}")
+        self._named(self.chosen or self.config.units.ids or ())
 
     def _timed(self, stage: str, work: Any) -> None:
         started = time.monotonic()
@@ -364,13 +361,19 @@ class Run:
             )
         )
 
-    def _existing(self, names: Sequence[str]) -> tuple[UnitId, ...]:
-        """Units by name, each once; one that was not recorded is refused."""
+    def _named(self, names: Sequence[str]) -> tuple[UnitId, ...]:
+        """Units by name, each once; one of an unknown source is refused."""
         units = tuple(dict.fromkeys(UnitId.parse(text) for text in names))
         for unit in units:
             if unit.source not in self.config.sources:
                 known = ", ".join(self.config.sources)
                 raise AutointerpError(f"unit {unit}: there is no source but {known}")
+        return units
+
+    def _existing(self, names: Sequence[str]) -> tuple[UnitId, ...]:
+        """Units by name, each once; one that was not recorded is refused."""
+        units = self._named(names)
+        for unit in units:
             if unit not in self.densities:
                 n = len(self.summaries[unit.source])
                 raise AutointerpError(
