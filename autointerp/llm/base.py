@@ -54,6 +54,11 @@ class Request:
     top_logprobs: int = 0
     """Alternatives wanted at every answer token, with log-probabilities; needs `logprobs`."""
 
+    echo: bool = False
+    """No answer is wanted, but the log-probabilities of the prompt's tokens, with `top_logprobs`
+    alternatives each. The messages' contents are read as one plain text, without chat template;
+    `max_tokens` is not looked at. Needs the capability `prompt_logprobs`."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -67,6 +72,9 @@ class Usage:
 
     output_tokens: int = 0
     """Tokens of the answer, reasoning and the end mark included."""
+
+    written_tokens: int = 0
+    """Tokens of the prompt that were written to that cache, where the provider charges for it."""
 
 
 class ResponseStatus(StrEnum):
@@ -113,7 +121,9 @@ class Response:
     """The model that answered, by the name it goes by itself."""
 
     logprobs: tuple[TokenLogprobs, ...] | None = None
-    """[n_answer_tokens] where `top_logprobs` was asked for."""
+    """[n_answer_tokens] where `top_logprobs` was asked for. For a request with `echo`: the prompt's
+    tokens, [n_prompt_tokens - 1], without the first, before which there is nothing to predict from;
+    `text` is empty then and the status `ok`."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +176,8 @@ def request_key(client: LlmClient, request: Request) -> str:
     """Key of the response to `request` by `client`: everything but the request's purpose."""
     inputs = asdict(request)
     del inputs["purpose"]
+    if not request.echo:
+        del inputs["echo"]
     return content_key("response", client=client.fingerprint, request=inputs)
 
 
@@ -180,11 +192,12 @@ def check_capabilities(client: LlmClient, request: Request) -> None:
         f"{request.top_logprobs} log-probabilities per token": request.top_logprobs > able.logprobs,
         "answers that follow a JSON schema": request.schema is not None and not able.json_schema,
         "stop strings": bool(request.stop) and not able.stop,
+        "log-probabilities of a prompt's own tokens": request.echo and not able.prompt_logprobs,
     }
     for what, missing in lacking.items():
         if missing:
             raise AutointerpError(
                 f"{client.name} does not offer {what}"
-                + (f" (at most {able.logprobs})" if "log-prob" in what else "")
+                + (f" (at most {able.logprobs})" if "per token" in what else "")
                 + f", which {request.purpose or 'a request'!r} asks for: choose another model"
             )
