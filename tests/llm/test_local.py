@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from autointerp.llm import Message, Request, ResponseStatus, load_client
-from autointerp.llm.local import LocalClient, _batches, _Row, _shared_start
+from autointerp.llm.local import LocalClient
+from autointerp.llm.local_decoding import Row, batches, shared_start
 from autointerp.records import AutointerpError
 from autointerp.subject import Subject, load_subject
 
@@ -229,7 +230,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(tiny, monkeypatch):
     run = client._decoder.run
     sizes = []
 
-    def small(rows: list[_Row]) -> None:
+    def small(rows: list[Row]) -> None:
         sizes.append(len(rows))
         if len(rows) > 2:
             raise torch.OutOfMemoryError
@@ -243,20 +244,20 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(tiny, monkeypatch):
 
 def test_batches_keep_to_the_token_budget():
     lengths = (5, 90, 20, 7, 60, 300, 8)
-    rows = [_Row(i, question("", 10), [0] * n) for i, n in enumerate(lengths)]
-    batches = _batches(rows, 100)
-    assert sorted(row.place for batch in batches for row in batch) == list(range(7))
-    for batch in batches:
+    rows = [Row(i, question("", 10), [0] * n) for i, n in enumerate(lengths)]
+    found = batches(rows, 100)
+    assert sorted(row.place for batch in found for row in batch) == list(range(7))
+    for batch in found:
         longest = max(len(row.ids) for row in batch) + 10
         assert longest * len(batch) <= 100 or len(batch) == 1
 
 
-def test_the_shared_start_leaves_every_prompt_a_token():
-    assert _shared_start([[1, 2, 3], [1, 2, 4]]) == 2
-    assert _shared_start([[1, 2], [1, 2, 4]]) == 1
-    assert _shared_start([[1, 2], [1, 2]]) == 1
-    assert _shared_start([[1], [2]]) == 0
-    assert _shared_start([[1, 2, 3]]) == 0
+def test_theshared_start_leaves_every_prompt_a_token():
+    assert shared_start([[1, 2, 3], [1, 2, 4]]) == 2
+    assert shared_start([[1, 2], [1, 2, 4]]) == 1
+    assert shared_start([[1, 2], [1, 2]]) == 1
+    assert shared_start([[1], [2]]) == 0
+    assert shared_start([[1, 2, 3]]) == 0
 
 
 def test_unknown_providers_are_refused_with_what_there_is():
