@@ -10,10 +10,10 @@ from autointerp.records import UnitId
 
 @dataclass(frozen=True)
 class Dense:
-    """Raw values of every unit on every token."""
+    """Raw values of every unit that was asked for, on every token."""
 
     values: Tensor
-    """[n_tokens, n_units] float32, signed."""
+    """[n_tokens, n_units] float32, signed; columns count from the start of the range."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Sparse:
     """[n_values] int64: row of the hidden state."""
 
     units: Tensor
-    """[n_values] int64: index of the unit."""
+    """[n_values] int64: index of the unit, counted from the start of the range."""
 
     values: Tensor
     """[n_values] float32, signed."""
@@ -55,8 +55,14 @@ class UnitSource(Protocol):
     polarities: tuple[int, ...]
     """(1,) for sources whose values are never negative, (1, -1) for signed ones."""
 
-    def encode(self, hidden: Tensor) -> Dense | Sparse:
-        """Raw values of all units from the hidden state [n_tokens, d_in] at `read_at`."""
+    def encode(self, hidden: Tensor, units: slice | None = None) -> Dense | Sparse:
+        """Raw values of units from the hidden state [n_tokens, d_in] at `read_at`.
+
+        Args:
+            units: half-open range of indices, such as slice(0, 4096); `None` for all. Columns and
+                indices of the result count from its start. The values are those that the whole
+                source has: a range of a top-k dictionary holds the winners among all latents.
+        """
         ...
 
     def write_directions(self, indices: list[int]) -> Tensor | None:
@@ -66,6 +72,13 @@ class UnitSource(Protocol):
     def fingerprint(self) -> str:
         """Hash of everything that determines `encode`."""
         ...
+
+
+def range_of(units: slice | None, n_units: int) -> tuple[int, int]:
+    """First index and one past the last of a range of units; all where it is `None`."""
+    start, stop, step = (units or slice(None)).indices(n_units)
+    assert step == 1, "a range of units has no step"
+    return start, max(start, stop)
 
 
 def unit_rows(source: UnitSource) -> list[UnitId]:

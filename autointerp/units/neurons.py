@@ -50,9 +50,9 @@ class Neurons:
         rows = weight if is_conv1d else weight.T
         return cls(name, subject_name, hook_point, n_units, rows, write_at)
 
-    def encode(self, hidden: Tensor) -> Dense:
+    def encode(self, hidden: Tensor, units: slice | None = None) -> Dense:
         """The hidden state itself, in float32."""
-        return Dense(hidden.float())
+        return Dense((hidden if units is None else hidden[:, units]).float())
 
     def write_directions(self, indices: list[int]) -> Tensor | None:
         """Rows of the down projection, [len(indices), d_out]."""

@@ -126,3 +126,26 @@ def test_decoding_a_normalised_dictionary_needs_its_input():
     sae = random_sae("relu", normalisation="layer_norm")
     with pytest.raises(ValueError, match="needs the input x"):
         sae.decode(torch.zeros(1, 40))
+
+
+@pytest.mark.parametrize("source", ["neurons", "topk", "relu"])
+def test_a_range_of_units_is_that_part_of_all(source, tiny_subject):
+    hidden = torch.randn(30, 16)
+    if source == "neurons":
+        whole_source = Neurons("n", "subject", "x", 16)
+    else:
+        sae = random_sae(source, k=5 if source == "topk" else None)
+        whole_source = SaeLatents("f", "subject", "x", sae)
+
+    def dense(units: slice | None, n: int) -> torch.Tensor:
+        encoded = whole_source.encode(hidden, units)
+        if isinstance(encoded, Dense):
+            assert encoded.values.shape == (30, n)
+            return encoded.values
+        values = torch.zeros(30, n)
+        values[encoded.tokens, encoded.units] = encoded.values
+        return values
+
+    whole = dense(None, whole_source.n_units)
+    for first, last in ((0, 7), (7, 16), (3, 3), (0, whole_source.n_units)):
+        assert torch.equal(dense(slice(first, last), last - first), whole[:, first:last])

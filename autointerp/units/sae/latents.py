@@ -7,7 +7,7 @@ from torch import Tensor
 
 from autointerp.records import AutointerpError
 from autointerp.subject import Subject
-from autointerp.units.base import Dense, Sparse
+from autointerp.units.base import Dense, Sparse, range_of
 from autointerp.units.sae.model import SparseAutoencoder
 
 
@@ -63,14 +63,15 @@ class SaeLatents:
         is_transcoder = self.sae.hook_out not in (None, self.sae.hook_in)
         return self.sae.hook_out if is_transcoder else self.read_at
 
-    def encode(self, hidden: Tensor) -> Dense | Sparse:
+    def encode(self, hidden: Tensor, units: slice | None = None) -> Dense | Sparse:
         """Latents of hidden states [n_tokens, d_in]; sparse where the dictionary selects top k."""
+        first, last = range_of(units, self.n_units)
         if self.sae.architecture != "topk":
-            return Dense(self.sae.encode(hidden))
-        values, units = self.sae.encode_topk(hidden)
-        tokens = torch.arange(len(hidden), device=hidden.device)[:, None].expand_as(units)
-        fired = values > 0
-        return Sparse(tokens[fired], units[fired], values[fired])
+            return Dense(self.sae.encode(hidden)[:, first:last])
+        values, indices = self.sae.encode_topk(hidden)
+        tokens = torch.arange(len(hidden), device=hidden.device)[:, None].expand_as(indices)
+        fired = (values > 0) & (indices >= first) & (indices < last)
+        return Sparse(tokens[fired], indices[fired] - first, values[fired])
 
     def write_directions(self, indices: list[int]) -> Tensor | None:
         """Decoder rows, [len(indices), d_out]."""
