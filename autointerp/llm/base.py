@@ -5,9 +5,9 @@ yield requests and are sent responses (`autointerp.llm.driver`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from autointerp.records import AutointerpError, content_key
 
@@ -59,6 +59,10 @@ class Request:
     alternatives each. The messages' contents are read as one plain text, without chat template;
     `max_tokens` is not looked at. Needs the capability `prompt_logprobs`."""
 
+    shared: int = 0
+    """How many of the first messages other requests share: a hint for prompt caches. Not part of
+    its key. The system message is always taken to be shared."""
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -73,7 +77,7 @@ class Usage:
     output_tokens: int = 0
     """Tokens of the answer, reasoning and the end mark included."""
 
-    written_tokens: int = 0
+    cache_write_tokens: int = 0
     """Tokens of the prompt that were written to that cache, where the provider charges for it."""
 
 
@@ -87,6 +91,9 @@ class ResponseStatus(StrEnum):
     """The provider declined to answer. Words of refusal in an answer are still `ok`."""
     EMPTY = "empty"
     """The answer ended with no text but white space."""
+    MALFORMED = "malformed"
+    """The answer does not follow `Request.schema`, not even when it was asked again with the error
+    shown; `text` is the last answer as it came, `reason` the error. See `llm.repair`."""
     FAILED = "failed"
     """No answer: `reason` says why. Never cached, so it is asked again."""
 
@@ -110,7 +117,7 @@ class Response:
     """The answer to one request, or why there is none."""
 
     text: str | None
-    """The answer as it came; `None` unless status is ok or truncated."""
+    """The answer as it came; `None` unless status is ok, truncated or malformed."""
 
     status: ResponseStatus
     usage: Usage = Usage()
@@ -145,6 +152,9 @@ class Capabilities:
     stop: bool = True
     """Whether it honours `Request.stop`."""
 
+    temperature: bool = True
+    """Whether it honours `Request.temperature`; models that reason often choose their own."""
+
     max_context: int | None = None
     """Tokens of prompt and answer together; `None` where unknown."""
 
@@ -172,10 +182,29 @@ class LlmClient(Protocol):
         ...
 
 
+@runtime_checkable
+class HostedLlmClient(LlmClient, Protocol):
+    """A language model behind a network: many requests are in flight at once."""
+
+    max_concurrency: int
+    """Most requests in flight."""
+
+    async def complete_one(self, request: Request) -> Response:
+        """Answer one request; may be awaited in any event loop. See `complete` for what is raised.
+
+        Time-outs, limits and outages are waited for here.
+        """
+        ...
+
+
+_NO_KEY = ("purpose", "shared")
+"""Fields of a request that do not touch its answer."""
+
+
 def request_key(client: LlmClient, request: Request) -> str:
-    """Key of the response to `request` by `client`: everything but the request's purpose."""
-    inputs = asdict(request)
-    del inputs["purpose"]
+    """Key of the response to `request` by `client`: everything that touches the answer."""
+    inputs = {name: value for name, value in vars(request).items() if name not in _NO_KEY}
+    inputs["messages"] = [[message.role, message.content] for message in request.messages]
     if not request.echo:
         del inputs["echo"]
     return content_key("response", client=client.fingerprint, request=inputs)

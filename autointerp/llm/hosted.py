@@ -1,0 +1,304 @@
+"""What all hosted models share: limits, retries, outages, and keys kept out of what they say."""
+
+import asyncio
+import logging
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
+
+from autointerp.llm.base import Request, Response, ResponseStatus, check_capabilities
+from autointerp.llm.capabilities import capabilities_of
+from autointerp.llm.keys import by_vendor, check_options, scrub, scrub_value
+from autointerp.llm.limits import Limiter
+from autointerp.llm.loop import in_background, run_sync, shared
+from autointerp.llm.options import ClientOptions
+from autointerp.llm.retries import Problem, ProviderDownError, ProviderError, problem_of
+from autointerp.records import AutointerpError, content_key
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 60.0
+"""Seconds between two attempts, unless the provider asks for more."""
+
+_SAY_AFTER = 10.0
+"""Seconds of nothing but errors after which a message says so."""
+
+_BUSY_ATTEMPTS = 5
+"""Being turned away as too much counts as this part of an attempt: it says little of a request."""
+
+_CHARACTERS_PER_TOKEN = 4
+
+
+class HostedClient(ABC):
+    """A language model behind a network. A provider adds how a request is sent and read."""
+
+    provider: str
+    version: int
+    """Raise when the same request becomes another body, or its reply is read otherwise."""
+
+    def __init__(self, model: str, options: ClientOptions | None = None) -> None:
+        """Make a client; nothing is sent yet.
+
+        Args:
+            model: as the server calls it.
+            options: how it is reached.
+
+        Raises:
+            AutointerpError: where the key is missing or an option cannot be used.
+        """
+        self.model = model
+        self.options = options or ClientOptions()
+        check_options(self.options)
+        self.name = f"{self.provider}/{model}"
+        self.max_concurrency = self.options.max_concurrency
+        self.capabilities = capabilities_of(
+            self.name, by_vendor(self.provider, self.options), self.options.capabilities
+        ).capabilities
+        self._client = self._sdk()
+        address = self.options.server or str(self._client.base_url).rstrip("/")
+        self.fingerprint = content_key(
+            "client",
+            provider=self.provider,
+            address=address,
+            model=model,
+            answer_format=self.options.answer_format,
+            reasoning_effort=self.options.reasoning_effort,
+            extra_body=dict(self.options.extra_body),
+            temperature=self.capabilities.temperature,
+            version=self.version,
+        )
+        self.on_notice: Callable[[str], None] | None = None
+        """Hears when the provider stops and begins to answer; called in the background."""
+        self._health = _Health(self.name)
+
+    @abstractmethod
+    def _sdk(self) -> Any:
+        """The SDK's asynchronous client."""
+
+    @abstractmethod
+    async def _ask(self, request: Request) -> Response:
+        """One attempt; raises the SDK's errors, `BadReplyError` or `ProviderError`."""
+
+    @abstractmethod
+    def body(self, request: Request) -> dict[str, Any]:
+        """The keyword arguments with which the SDK is called."""
+
+    @property
+    def limiter(self) -> Limiter:
+        """Shared by all clients of one model at one address."""
+        options = self.options
+        limits = (options.max_concurrency, options.requests_per_minute, options.tokens_per_minute)
+        return shared(("limiter", self.fingerprint, limits), lambda: Limiter(*limits))
+
+    def complete(self, requests: Sequence[Request]) -> list[Response]:
+        """Answer every request, many at once. See `LlmClient.complete`."""
+        return run_sync(self._complete(requests))
+
+    async def complete_async(self, requests: Sequence[Request]) -> list[Response]:
+        """As `complete`, from any event loop."""
+        return await in_background(self._complete(requests))
+
+    async def complete_one(self, request: Request) -> Response:
+        """Answer one request. See `HostedLlmClient.complete_one`."""
+        return await in_background(self._complete_one(request))
+
+    async def _complete(self, requests: Sequence[Request]) -> list[Response]:
+        # No more tasks than can be in flight: a list may be long.
+        places = iter(range(len(requests)))
+        responses: dict[int, Response] = {}
+
+        async def work() -> None:
+            for place in places:
+                responses[place] = await self._complete_one(requests[place])
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(len(requests), self.max_concurrency)):
+                    group.create_task(work())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [responses[place] for place in range(len(requests))]
+
+    async def _complete_one(self, request: Request) -> Response:
+        check_capabilities(self, request)
+        tries = _Tries(self)
+        try:
+            async for attempt in AsyncRetrying(
+                retry=tries.wanted, wait=tries.wait, stop=tries.over, reraise=True
+            ):
+                with attempt:
+                    return await self._attempt(request)
+        except ProviderError as error:
+            return self._without_answer(error.problem, tries.attempts)
+        raise AssertionError("tenacity ends by an answer or an error")
+
+    async def _attempt(self, request: Request) -> Response:
+        """One attempt within the limits; every problem of the provider is a `ProviderError`."""
+        limiter = self.limiter
+        async with limiter.slot(_about_tokens(request)) as slot:
+            try:
+                # The SDK's time-out is for each piece of a reply: a slow drip would never end.
+                async with asyncio.timeout(self.options.timeout):
+                    response = await self._ask(request)
+            except Exception as error:
+                problem = problem_of(error)
+                if problem is None:
+                    raise
+                if problem.busy:
+                    limiter.slow_down(slot.sent_at, problem.retry_after)
+                if problem.kind == "again":
+                    self._say(self._health.failed(problem, self.options.give_up_after))
+                else:
+                    self._say(self._health.answered())
+                # Not `from error`: the SDK's errors carry the request, and with it the key.
+                raise ProviderError(problem) from None
+            usage = response.usage
+            slot.used = usage.input_tokens + usage.output_tokens or slot.used
+        limiter.went_well()
+        self._say(self._health.answered())
+        return _scrubbed(response)
+
+    def _without_answer(self, problem: Problem, attempts: int) -> Response:
+        """The response where there is none, or the error that stops everything."""
+        if problem.kind == "everything":
+            raise AutointerpError(f"{self.name}: {problem.reason}; {_remedy(problem)}")
+        if self._health.down_for() > 0 and problem.kind == "again":
+            raise ProviderDownError(
+                f"{self.name} has given nothing but errors for "
+                f"{_minutes(self._health.down_for())} (llm.give_up_after: "
+                f"{self.options.give_up_after:g} seconds); the last: {problem.reason}. What was "
+                "answered is saved: run the same command again to go on"
+            )
+        times = f" ({attempts} attempts)" if attempts > 1 else ""
+        status = ResponseStatus.REFUSED if problem.kind == "refused" else ResponseStatus.FAILED
+        return Response(None, status, reason=f"{problem.reason}{times}", model=self.model)
+
+    def _say(self, notice: str | None) -> None:
+        if notice:
+            _log.warning("%s", notice)
+            if self.on_notice is not None:
+                self.on_notice(notice)
+
+
+class _Tries:
+    """The attempts at one request: whether, when and how often it is asked again."""
+
+    def __init__(self, client: HostedClient) -> None:
+        self._client = client
+        self._started = time.monotonic()
+        self._busy = 0
+        self._wait = wait_random_exponential(
+            multiplier=client.options.retry_wait, max=_LONGEST_WAIT
+        )
+        self.attempts = 0
+
+    def wanted(self, state: RetryCallState) -> bool:
+        """Whether to ask again: only for what may pass."""
+        problem = _problem(state)
+        self.attempts = state.attempt_number
+        return problem is not None and problem.kind == "again"
+
+    def wait(self, state: RetryCallState) -> float:
+        """Seconds until then: what the provider asks for, or a random time that grows."""
+        problem = _problem(state)
+        if problem is not None and problem.retry_after is not None:
+            return problem.retry_after + random.uniform(0, 0.1 * problem.retry_after)
+        return self._wait(state)
+
+    def over(self, state: RetryCallState) -> bool:
+        """Whether that was the last attempt.
+
+        While others are answered, the request is at fault and has so many attempts. While nobody
+        is, the provider is, and time decides.
+        """
+        problem, health = _problem(state), self._client._health  # pyright: ignore[reportPrivateUsage]
+        options = self._client.options
+        if problem is None:
+            return True
+        if health.last_answer >= self._started:
+            self._busy += problem.busy
+            counted = state.attempt_number - self._busy + self._busy / _BUSY_ATTEMPTS
+            return counted >= options.max_attempts
+        wait = problem.retry_after or 0.0
+        return health.down_for() + wait > options.give_up_after
+
+
+class _Health:
+    """Whether a provider answers at all."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.last_answer = -1.0
+        self._failing_since: float | None = None
+        self._said = False
+
+    def down_for(self) -> float:
+        """Seconds without any answer, errors only; 0 where the last was one."""
+        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+
+    def failed(self, problem: Problem, give_up_after: float) -> str | None:
+        """Note an error that may pass; returns what is to be said, once."""
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+        wait = problem.retry_after or 0.0
+        if self._said or max(self.down_for(), wait) < min(_SAY_AFTER, give_up_after / 2):
+            return None
+        self._said = True
+        until = time.strftime(
+            "%H:%M:%S", time.localtime(time.time() - self.down_for() + give_up_after)
+        )
+        return (
+            f"{self._name} does not answer ({problem.reason}): waiting for it, until {until} at "
+            "most. What was answered is saved"
+        )
+
+    def answered(self) -> str | None:
+        """Note an answer; returns what is to be said."""
+        said, was_down = self._said, self.down_for()
+        self.last_answer, self._failing_since, self._said = time.monotonic(), None, False
+        return f"{self._name} answers again after {_minutes(was_down)}: going on" if said else None
+
+
+def wire_body(body: dict[str, Any]) -> dict[str, Any]:
+    """A body as it is sent: the SDK's `extra_body` merged into it. For files of batches."""
+    return {k: v for k, v in body.items() if k != "extra_body"} | dict(body.get("extra_body", {}))
+
+
+def _problem(state: RetryCallState) -> Problem | None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return error.problem if isinstance(error, ProviderError) else None
+
+
+def _about_tokens(request: Request) -> float:
+    """What a request will take, before the provider has counted."""
+    characters = sum(len(message.content) for message in request.messages)
+    return characters / _CHARACTERS_PER_TOKEN + request.max_tokens
+
+
+def _scrubbed(response: Response) -> Response:
+    """A response that repeats no key, should a server ever do so."""
+    if response.text is None and not response.reason:
+        return response
+    text = None if response.text is None else scrub(response.text)
+    reason = scrub(response.reason)
+    if text == response.text and reason == response.reason:
+        return response
+    return replace(response, text=text, reason=reason, logprobs=scrub_value(response.logprobs))
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+
+
+def _remedy(problem: Problem) -> str:
+    return {
+        401: "check the key in the environment variable",
+        403: "the key may not use this model, or not from here",
+        404: "check the model's name and llm.base_url",
+        407: "check the proxy's settings",
+    }.get(problem.status or 0, "top up the account or raise its limit, then run again")

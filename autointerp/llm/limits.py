@@ -1,0 +1,136 @@
+"""How fast a provider is asked: requests and tokens per minute, and requests in flight.
+
+A limit per minute is a bucket that fills steadily and holds one second's worth, so that no minute
+sees more than the limit and that second. Concurrency goes down by half when the provider says that
+it is asked too much, and up by one per round of good answers (additive increase, multiplicative
+decrease: Chiu and Jain 1989).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+Clock = Callable[[], float]
+
+
+class Bucket:
+    """What may be taken per minute. It may be overdrawn by one taking, which is then waited for."""
+
+    def __init__(self, per_minute: float | None, clock: Clock = time.monotonic) -> None:
+        """Make a full one; `None` has no limit."""
+        self._rate = None if per_minute is None else per_minute / 60
+        self._holds = 0.0 if self._rate is None else max(1.0, self._rate)
+        self._clock = clock
+        self._level = self._holds
+        self._at = clock()
+
+    def delay(self) -> float:
+        """Seconds until something may be taken."""
+        if self._rate is None:
+            return 0.0
+        self._fill(self._rate)
+        # As much as one taking must be there, or the limit would be passed by what it lacks.
+        return max(0.0, (min(1.0, self._holds) - self._level) / self._rate)
+
+    def take(self, amount: float) -> None:
+        """Take it, or give it back where it is negative."""
+        if self._rate is not None:
+            self._fill(self._rate)
+            self._level = min(self._holds, self._level - amount)
+
+    def _fill(self, rate: float) -> None:
+        now = self._clock()
+        self._level = min(self._holds, self._level + (now - self._at) * rate)
+        self._at = now
+
+
+class Limiter:
+    """Admits requests in the order in which they come."""
+
+    def __init__(
+        self,
+        concurrency: int,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        *,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Set the limits.
+
+        Args:
+            concurrency: most requests in flight.
+            requests_per_minute: `None` for no limit.
+            tokens_per_minute: prompt and answer; `None` for no limit.
+            clock: seconds; for tests.
+            sleep: how waiting is done; for tests.
+        """
+        self.concurrency = concurrency
+        self.allowed = float(concurrency)
+        """Requests that may be in flight now."""
+        self.in_flight = 0
+        self._requests = Bucket(requests_per_minute, clock)
+        self._tokens = Bucket(tokens_per_minute, clock)
+        self._clock, self._sleep = clock, sleep
+        self._paused_until = -1.0
+        self._slowed_at = -1.0
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def slot(self, tokens: float) -> AsyncGenerator["Slot"]:
+        """Wait until a request of about so many tokens may be sent; it is in flight inside."""
+        async with self._turn:
+            while True:
+                if self.in_flight and self.in_flight + 1 > self.allowed:
+                    self._freed.clear()
+                    await self._freed.wait()
+                elif (delay := self._delay()) > 0:
+                    await self._sleep(delay)
+                else:
+                    break
+            self.in_flight += 1
+            self._requests.take(1)
+            self._tokens.take(tokens)
+        slot = Slot(self._clock(), tokens)
+        try:
+            yield slot
+        finally:
+            self.in_flight -= 1
+            self._tokens.take(slot.used - tokens)
+            self._freed.set()
+
+    def went_well(self) -> None:
+        """An answer came: a little more may be in flight."""
+        if self.allowed < self.concurrency:
+            self.allowed = min(self.concurrency, self.allowed + 1 / self.allowed)
+            self._freed.set()
+
+    def slow_down(self, sent_at: float, pause: float | None) -> None:
+        """The provider is asked too much.
+
+        Args:
+            sent_at: when the request was sent that it said so to. Of a whole round of requests
+                that are turned away together only the first counts.
+            pause: seconds in which nothing may be sent.
+        """
+        now = self._clock()
+        if sent_at > self._slowed_at:
+            self.allowed = max(1.0, self.allowed / 2)
+            self._slowed_at = now
+        if pause is not None:
+            self._paused_until = max(self._paused_until, now + pause)
+
+    def _delay(self) -> float:
+        pause = self._paused_until - self._clock()
+        return max(pause, self._requests.delay(), self._tokens.delay())
+
+
+class Slot:
+    """One request in flight."""
+
+    def __init__(self, sent_at: float, tokens: float) -> None:
+        self.sent_at = sent_at
+        self.used = tokens
+        """Tokens it took; to be corrected once they are known."""
