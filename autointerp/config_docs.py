@@ -7,8 +7,11 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from autointerp.config import (
+    AttentionHeadsConfig,
+    BudgetConfig,
     CorpusConfig,
     DesignConfig,
+    DirectionsConfig,
     ExplainerConfig,
     LlmConfig,
     NeuronsConfig,
@@ -36,6 +39,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`record.design.quotas.SPLIT`", QuotaConfig),
     ("`units`", UnitsConfig),
     ("`llm`", LlmConfig),
+    ("`budget`", BudgetConfig),
     ("`explainers`, each", ExplainerConfig),
     ("`simulator`", SimulatorConfig),
     ("`score`", ScoreConfig),

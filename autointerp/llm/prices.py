@@ -55,13 +55,13 @@ class Price(BaseModel):
         share = self.batch if batch else 1.0
         if share is None:
             return None
-        full = usage.input_tokens - usage.cached_tokens - usage.written_tokens
+        full = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
         cached = self.input if self.cached_input is None else self.cached_input
         written = self.input if self.written_input is None else self.written_input
         micro = (
             full * self.input
             + usage.cached_tokens * cached
-            + usage.written_tokens * written
+            + usage.cache_write_tokens * written
             + usage.output_tokens * self.output
         )
         return share * micro / 1e6

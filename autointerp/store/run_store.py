@@ -11,7 +11,6 @@ what is read back, rounding included, so that they can be recomputed exactly.
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +44,7 @@ from autointerp.store.files import (
     write_table,
     write_text,
 )
+from autointerp.store.ledger import Ledger
 from autointerp.store.lock import RunLock
 from autointerp.store.rows import (
     CORPUS_SCHEMA,
@@ -74,10 +74,6 @@ CREATE TABLE IF NOT EXISTS scores (
     key TEXT PRIMARY KEY, unit TEXT NOT NULL, explanation_key TEXT NOT NULL,
     explainer TEXT NOT NULL, scorer TEXT NOT NULL, simulator TEXT NOT NULL, split TEXT NOT NULL,
     value REAL, status TEXT NOT NULL, lift REAL, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS ledger (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, purpose TEXT NOT NULL, model TEXT NOT NULL,
-    requests INTEGER NOT NULL, input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, seconds REAL NOT NULL);
 """
 
 
@@ -111,6 +107,7 @@ class RunStore:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._database: sqlite3.Connection | None = None
+        self._ledger: Ledger | None = None
         self._groups: dict[str, tuple[pq.ParquetFile, dict[UnitId, tuple[int, int]]]] = {}
 
     @property
@@ -320,6 +317,9 @@ class RunStore:
 
     def close(self) -> None:
         """Close the database; the write-ahead log is folded in."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -380,24 +380,17 @@ class RunStore:
         ).fetchone()
         return None if row is None else score_of(row[0], json.loads(row[1]))
 
-    def add_to_ledger(self, **entry: Any) -> None:
-        """Commit what one batch of requests cost: the columns of `ledger` but id and at."""
-        names = ("purpose", "model", "requests", "input_tokens", "cached_tokens", "output_tokens",
-                 "seconds")  # fmt: skip
-        with self.database as db:
-            db.execute(
-                f"INSERT INTO ledger (at, {', '.join(names)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (time.time(), *(entry[name] for name in names)),
-            )
+    @property
+    def ledger(self) -> Ledger:
+        """What requests cost."""
+        if self._ledger is None:
+            _ = self.database  # refuses another schema version
+            self._ledger = Ledger(self.folder / "results.sqlite")
+        return self._ledger
 
     def ledger_totals(self) -> list[dict[str, Any]]:
-        """Requests, tokens and seconds per purpose and model."""
-        columns = ("requests", "input_tokens", "cached_tokens", "output_tokens", "seconds")
-        sums = ", ".join(f"SUM({name})" for name in columns)
-        rows = self.database.execute(
-            f"SELECT purpose, model, {sums} FROM ledger GROUP BY purpose, model"
-        ).fetchall()
-        return [dict(zip(("purpose", "model", *columns), row, strict=True)) for row in rows]
+        """Requests, tokens, seconds and money per purpose, model and mode."""
+        return [dict(vars(row)) for row in self.ledger.rows()]
 
     def count(self, table: str) -> dict[str, int]:
         """Rows of `explanations` or `scores` per status."""

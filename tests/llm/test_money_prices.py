@@ -33,7 +33,7 @@ def test_the_worked_example_of_a_vendor_comes_out() -> None:
 def test_cached_and_written_tokens_have_prices_of_their_own() -> None:
     price = load_prices().find("anthropic/claude-haiku-4-5")
     assert price is not None
-    usage = Usage(input_tokens=1_000_000, cached_tokens=400_000, written_tokens=100_000)
+    usage = Usage(input_tokens=1_000_000, cached_tokens=400_000, cache_write_tokens=100_000)
     assert price.usd(usage) == pytest.approx(0.5 * 1.0 + 0.4 * 0.10 + 0.1 * 1.25)
 
 

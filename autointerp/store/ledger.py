@@ -1,0 +1,219 @@
+"""The ledger: what every kind of request cost, and what is on its way and may cost something yet.
+
+A row of `in_flight` is committed before a request is sent and turned into spending when its answer
+is safe. What a killed process leaves there was perhaps paid and never seen: it is counted as lost,
+at the most it can have cost. So at any moment
+
+    what the provider charged <= spent + lost + in flight.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS spending (
+    purpose TEXT NOT NULL, model TEXT NOT NULL, mode TEXT NOT NULL,
+    requests INTEGER NOT NULL DEFAULT 0, input_tokens INTEGER NOT NULL DEFAULT 0,
+    cached_tokens INTEGER NOT NULL DEFAULT 0, cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+    output_tokens INTEGER NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT 0,
+    usd REAL NOT NULL DEFAULT 0, unpriced_requests INTEGER NOT NULL DEFAULT 0,
+    refused_requests INTEGER NOT NULL DEFAULT 0, lost_requests INTEGER NOT NULL DEFAULT 0,
+    lost_tokens INTEGER NOT NULL DEFAULT 0, lost_usd REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (purpose, model, mode)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS in_flight (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL, purpose TEXT NOT NULL, model TEXT NOT NULL,
+    mode TEXT NOT NULL, requests INTEGER NOT NULL, tokens INTEGER NOT NULL, usd REAL,
+    at REAL NOT NULL);
+"""
+
+_SUMS = (
+    *(
+        "requests",
+        "input_tokens",
+        "cached_tokens",
+        "cache_write_tokens",
+        "output_tokens",
+        "seconds",
+    ),
+    *("usd", "unpriced_requests", "refused_requests", "lost_requests", "lost_tokens", "lost_usd"),
+)
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The most that requests on their way can cost."""
+
+    key: str
+    """Of the response; of the batch in mode `batch`."""
+
+    purpose: str
+    model: str
+    tokens: int
+    """Prompt and answer together."""
+
+    usd: float | None
+    """`None` where the price is unknown."""
+
+    mode: str = "live"
+    """`live` or `batch`."""
+
+    requests: int = 1
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What requests of one purpose, model and mode cost: one row of the ledger."""
+
+    purpose: str
+    model: str
+    mode: str = "live"
+    requests: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    usd: float = 0.0
+    """Of the requests with a known price."""
+    unpriced_requests: int = 0
+    """Requests whose price is unknown: their money is not in `usd`."""
+    refused_requests: int = 0
+    """Attempts that the provider turned down: free."""
+    lost_requests: int = 0
+    """Attempts whose answer never came: the provider may have charged for them."""
+    lost_tokens: int = 0
+    """The most tokens these can have taken."""
+    lost_usd: float = 0.0
+    """The most money these can have cost, where the price is known."""
+
+
+class Ledger:
+    """The tables `spending` and `in_flight` of a run's `results.sqlite`. Safe with threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; the tables are made where they are missing, an older form is taken over."""
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        with self.transaction():
+            for statement in _TABLES.split(";"):
+                self._db.execute(statement)
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Move the rows of the table `ledger` of earlier versions over."""
+        columns = {row[1] for row in self._db.execute("PRAGMA table_info(ledger)")}
+        if "requests" not in columns:
+            return
+        self._db.execute(
+            "INSERT OR IGNORE INTO spending (purpose, model, mode, requests, input_tokens, "
+            "cached_tokens, output_tokens, seconds) SELECT purpose, model, 'live', SUM(requests), "
+            "SUM(input_tokens), SUM(cached_tokens), SUM(output_tokens), SUM(seconds) FROM ledger "
+            "GROUP BY purpose, model"
+        )
+        self._db.execute("DROP TABLE ledger")
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """All or nothing; nests."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield self._db
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def reserve(self, rows: Sequence[Reservation]) -> list[int]:
+        """Commit that requests are about to be sent; returns a ticket for each row."""
+        now, tickets = time.time(), list[int]()
+        with self.transaction() as db:
+            for row in rows:
+                done = db.execute(
+                    "INSERT INTO in_flight (key, purpose, model, mode, requests, tokens, usd, at) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (row.key, row.purpose, row.model, row.mode, row.requests, row.tokens, row.usd,
+                     now),
+                )  # fmt: skip
+                assert done.lastrowid is not None
+                tickets.append(done.lastrowid)
+        return tickets
+
+    def settle(self, tickets: Sequence[int], spent: Sequence[Spending]) -> None:
+        """Replace what was reserved by what was spent, in one transaction."""
+        with self.transaction() as db:
+            db.executemany("DELETE FROM in_flight WHERE id = ?", [(t,) for t in tickets])
+            for row in spent:
+                values = [getattr(row, name) for name in _SUMS]
+                sums = ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)
+                db.execute(
+                    f"INSERT INTO spending (purpose, model, mode, {', '.join(_SUMS)}) VALUES "
+                    f"(?, ?, ?, {', '.join('?' * len(_SUMS))}) "
+                    f"ON CONFLICT (purpose, model, mode) DO UPDATE SET {sums}",
+                    (row.purpose, row.model, row.mode, *values),
+                )
+
+    def in_flight(self, mode: str | None = None) -> dict[int, Reservation]:
+        """What was sent and not settled, by ticket."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT id, key, purpose, model, tokens, usd, mode, requests FROM in_flight "
+                "WHERE ? IS NULL OR mode = ? ORDER BY id",
+                (mode, mode),
+            ).fetchall()
+        return {row[0]: Reservation(*row[1:]) for row in rows}
+
+    def rows(self) -> list[Spending]:
+        """Everything spent, per purpose, model and mode."""
+        with self._lock:
+            found = self._db.execute(
+                f"SELECT purpose, model, mode, {', '.join(_SUMS)} FROM spending "
+                "ORDER BY purpose, model, mode"
+            ).fetchall()
+        return [Spending(*row) for row in found]
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._db.close()
+
+
+def lost(row: Reservation) -> Spending:
+    """A reservation whose answer never came."""
+    return Spending(
+        row.purpose,
+        row.model,
+        row.mode,
+        lost_requests=row.requests,
+        lost_tokens=row.tokens,
+        lost_usd=row.usd or 0.0,
+    )
+
+
+def read_spending(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The ledger of a run that may be running, and requests in flight; writes nothing."""
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
+    try:
+        names = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
+        if "spending" not in names:
+            return [], 0
+        rows = db.execute(
+            f"SELECT purpose, model, mode, {', '.join(_SUMS)} FROM spending "
+            "ORDER BY purpose, model, mode"
+        ).fetchall()
+        (flying,) = db.execute("SELECT COALESCE(SUM(requests), 0) FROM in_flight").fetchone()
+        names = ("purpose", "model", "mode", *_SUMS)
+        return [dict(zip(names, row, strict=True)) for row in rows], int(flying)
+    finally:
+        db.close()
