@@ -66,6 +66,14 @@ class CorpusConfig(_Stage):
         return self
 
 
+class SparsifyConfig(_Stage):
+    """Only the strongest values of every token are kept."""
+
+    l0: int = Field(ge=1)
+    """Units kept on every token: those of largest |value|, both signs competing. Take the L0 of
+    the dictionary that they are compared with."""
+
+
 class NeuronsConfig(_Stage):
     """MLP neurons as units, both polarities."""
 
@@ -73,6 +81,58 @@ class NeuronsConfig(_Stage):
     subject: str = "subject"
     hook_point: str
     """Such as `blocks.10.mlp.hook_post`, or a module path such as `model.layers.10.mlp:output`."""
+    sparsify: SparsifyConfig | None = None
+    """`null`: raw values, active on half of all tokens."""
+
+
+class DirectionsConfig(_Stage):
+    """Directions at any hook point as units, both polarities; random ones and PCA are controls."""
+
+    type: Literal["directions"]
+    subject: str = "subject"
+    hook_point: str
+    """Such as `blocks.10.hook_resid_post`."""
+    kind: Literal["basis", "random", "pca", "file"]
+    """`basis`: the channels of the place; `random`: of length 1, uniform on the sphere; `pca`:
+    principal components of the place on `explain` documents, largest variance first; `file`: the
+    rows of a matrix."""
+    n: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Directions (`random`, `pca`); `null` for as many as the place has channels."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of `random`; `null` derives it from the run's seed and the source's name."""
+    path: str | None = None
+    """Of `file`: a safetensors file with a matrix [n, channels]."""
+    tensor: str | None = None
+    """Of `file`: the matrix, where the file holds several tensors."""
+    centre: bool | None = None
+    """Subtract the mean of `explain` documents first; `null`: only for `pca`."""
+    fit_tokens: int | None = Field(default=200_000, ge=1)
+    """Tokens that mean and components are fitted to; `null` for all of `explain`."""
+    sparsify: SparsifyConfig | None = None
+    """`null`: raw values, active on half of all tokens."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        belongs = {"n": ("random", "pca"), "seed": ("random",), "path": ("file",),
+                   "tensor": ("file",)}  # fmt: skip
+        for name, kinds in belongs.items():
+            if getattr(self, name) is not None and self.kind not in kinds:
+                raise ValueError(f"`{name}` is of kind {' or '.join(kinds)}, not {self.kind}")
+        if self.kind == "file" and self.path is None:
+            raise ValueError("kind file needs `path`, a safetensors file")
+        if self.kind == "pca" and self.centre is False:
+            raise ValueError("principal components are of centred values: leave `centre` out")
+        return self
+
+
+class AttentionHeadsConfig(_Stage):
+    """Attention heads as units: the norm of what each head writes on a token."""
+
+    type: Literal["attention_heads"]
+    subject: str = "subject"
+    hook_point: str
+    """`blocks.L.attn`, or the input of another output projection, such as
+    `model.layers.3.self_attn.o_proj:input`."""
 
 
 class SaeConfig(_Stage):
@@ -95,7 +155,8 @@ class RecordedConfig(_Stage):
 
 
 UnitSourceConfig = Annotated[
-    NeuronsConfig | SaeConfig | RecordedConfig, Field(discriminator="type")
+    NeuronsConfig | SaeConfig | DirectionsConfig | AttentionHeadsConfig | RecordedConfig,
+    Field(discriminator="type"),
 ]
 
 
@@ -133,6 +194,10 @@ class RecordConfig(_Stage):
     """Tokens per forward pass."""
     shard_tokens: int = Field(default=8256, ge=8)
     """Tokens per work item: what a killed run loses at most."""
+    output_tokens: int = Field(default=10, ge=0, le=1000)
+    """Tokens that each unit promotes and suppresses most, stored with it; 0 leaves them out."""
+    neighbours: int = Field(default=5, ge=0, le=1000)
+    """Units of the source that write most alike, by cosine, stored with it; 0 leaves them out."""
 
 
 class UnitsConfig(_Stage):
@@ -185,18 +250,6 @@ class LlmConfig(_Stage):
 
     model: str = "local/smollm2"
     """`local/smollm2` or `local/FOLDER`."""
-    prices: str | None = None
-    """A file of prices that come before the shipped ones; its form is that of
-    `autointerp/llm/prices.yaml`."""
-
-
-class BudgetConfig(_Stage):
-    """What a run may spend, over all its invocations; it stops before it would spend more."""
-
-    usd: float | None = Field(default=None, ge=0)
-    """US dollars, at the prices of `llm.prices`."""
-    tokens: int | None = Field(default=None, ge=0)
-    """Tokens of all language models, prompts and answers together."""
 
 
 class ScoreConfig(_Stage):
@@ -223,11 +276,11 @@ class RunConfig(_Stage):
     """Language models under study, by a name that sources refer to."""
     corpus: CorpusConfig | None = None
     sources: dict[Name, UnitSourceConfig] = Field(min_length=1)
-    """What has units, by name; `type` is `neurons`, `sae` or `recorded`."""
+    """What has units, by name; `type` is `neurons`, `sae`, `directions`, `attention_heads` or
+    `recorded`."""
     record: RecordConfig = RecordConfig()
     units: UnitsConfig = UnitsConfig()
     llm: LlmConfig = LlmConfig()
-    budget: BudgetConfig = BudgetConfig()
     explainers: list[ExplainerConfig] = Field(min_length=1)
     simulator: SimulatorConfig = SimulatorConfig()
     score: ScoreConfig = ScoreConfig()

@@ -8,7 +8,6 @@ from pydantic_core import PydanticUndefined
 
 from autointerp.config import (
     AttentionHeadsConfig,
-    BudgetConfig,
     CorpusConfig,
     DesignConfig,
     DirectionsConfig,
@@ -23,6 +22,7 @@ from autointerp.config import (
     SaeTrainConfig,
     ScoreConfig,
     SimulatorConfig,
+    SparsifyConfig,
     SubjectConfig,
     UnitsConfig,
 )
@@ -33,13 +33,15 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`corpus`", CorpusConfig),
     ("`sources.NAME` with `type: neurons`", NeuronsConfig),
     ("`sources.NAME` with `type: sae`", SaeConfig),
+    ("`sources.NAME` with `type: directions`", DirectionsConfig),
+    ("`sparsify` of neurons and directions", SparsifyConfig),
+    ("`sources.NAME` with `type: attention_heads`", AttentionHeadsConfig),
     ("`sources.NAME` with `type: recorded`", RecordedConfig),
     ("`record`", RecordConfig),
     ("`record.design`", DesignConfig),
     ("`record.design.quotas.SPLIT`", QuotaConfig),
     ("`units`", UnitsConfig),
     ("`llm`", LlmConfig),
-    ("`budget`", BudgetConfig),
     ("`explainers`, each", ExplainerConfig),
     ("`simulator`", SimulatorConfig),
     ("`score`", ScoreConfig),

@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING, Any
 from autointerp import resources
 from autointerp.config import (
     BASELINE_EXPLAINERS,
-    NeuronsConfig,
     RecordedConfig,
     RunConfig,
-    SaeConfig,
 )
+from autointerp.progress import Reporter, Silent
 from autointerp.simulators import Simulator, load_simulator
 from autointerp.store import RunStore
 
 if TYPE_CHECKING:
     from autointerp.explainers import Explainer
     from autointerp.llm import CachedClient
-    from autointerp.llm.budget import Meter
     from autointerp.recording.corpus import Corpus
     from autointerp.recording.imported import Imported
     from autointerp.subject import Subject
@@ -27,9 +25,12 @@ if TYPE_CHECKING:
 class Parts:
     """The models, sources and texts of one run; each is loaded once."""
 
-    def __init__(self, config: RunConfig, store: RunStore) -> None:
+    def __init__(
+        self, config: RunConfig, store: RunStore, reporter: Reporter | None = None
+    ) -> None:
         self.config = config
         self.store = store
+        self.reporter = reporter or Silent()
         self.subjects: dict[str, Subject] = {}
         """Loaded subjects by their name in the config."""
         self.models: dict[str, Subject] = {}
@@ -64,18 +65,13 @@ class Parts:
     @cached_property
     def sources(self) -> dict[str, "UnitSource"]:
         """The unit sources that are recorded from a subject."""
-        from autointerp.units import Neurons, SaeLatents, load_sae
+        from autointerp.sources import make_source
 
-        made: dict[str, UnitSource] = {}
-        for name, source in self.config.sources.items():
-            if isinstance(source, NeuronsConfig):
-                subject = self.subject(source.subject)
-                made[name] = Neurons.of(name, source.subject, subject, source.hook_point)
-            elif isinstance(source, SaeConfig):
-                subject = self.subject(source.subject)
-                sae = load_sae(resources.shipped_path(source.path, "sae"))
-                made[name] = SaeLatents.of(name, source.subject, subject, sae, source.hook_point)
-        return made
+        made = {
+            name: make_source(name, self.config, self.subject, self.store, self.reporter)
+            for name in self.config.sources
+        }
+        return {name: source for name, source in made.items() if source is not None}
 
     @cached_property
     def imported(self) -> dict[str, "Imported"]:
@@ -102,7 +98,6 @@ class Parts:
     def client(self) -> "CachedClient":
         """The explainer's language model behind its cache."""
         from autointerp.llm import CachedClient, ResponseCache, load_client
-        from autointerp.llm.budget import MeteredClient
 
         name = self.config.llm.model
         is_local = name.startswith("local/")
@@ -110,18 +105,21 @@ class Parts:
             name, subject=self._model(name.removeprefix("local/")) if is_local else None
         )
 
-        metered = MeteredClient(client, self.meter)
-        return CachedClient(metered, ResponseCache(self.store.folder / "responses.sqlite"))
+        def note(entry: Any) -> None:
+            if not entry.from_cache:
+                usage = entry.usage
+                self.store.add_to_ledger(
+                    purpose=entry.purpose,
+                    model=entry.client,
+                    requests=1,
+                    input_tokens=usage.input_tokens,
+                    cached_tokens=usage.cached_tokens,
+                    output_tokens=usage.output_tokens,
+                    seconds=0.0,
+                )
 
-    @cached_property
-    def meter(self) -> "Meter":
-        """What the run may spend and has spent."""
-        from autointerp.llm.budget import Limits, Meter
-        from autointerp.llm.prices import load_prices
-
-        budget = self.config.budget
-        limits = Limits(budget.usd, budget.tokens)
-        return Meter(self.store.ledger, load_prices(self.config.llm.prices), limits)
+        cache = ResponseCache(self.store.folder / "responses.sqlite")
+        return CachedClient(client, cache, note)
 
     @cached_property
     def explainers(self) -> list["Explainer"]:
