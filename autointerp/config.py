@@ -250,6 +250,18 @@ class LlmConfig(_Stage):
 
     model: str = "local/smollm2"
     """`local/smollm2` or `local/FOLDER`."""
+    prices: str | None = None
+    """A file of prices that come before the shipped ones; its form is that of
+    `autointerp/llm/prices.yaml`."""
+
+
+class BudgetConfig(_Stage):
+    """What a run may spend, over all its invocations; it stops before it would spend more."""
+
+    usd: float | None = Field(default=None, ge=0)
+    """US dollars, at the prices of `llm.prices`."""
+    tokens: int | None = Field(default=None, ge=0)
+    """Tokens of all language models, prompts and answers together."""
 
 
 class ScoreConfig(_Stage):
@@ -281,6 +293,7 @@ class RunConfig(_Stage):
     record: RecordConfig = RecordConfig()
     units: UnitsConfig = UnitsConfig()
     llm: LlmConfig = LlmConfig()
+    budget: BudgetConfig = BudgetConfig()
     explainers: list[ExplainerConfig] = Field(min_length=1)
     simulator: SimulatorConfig = SimulatorConfig()
     score: ScoreConfig = ScoreConfig()

@@ -8,6 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from autointerp.config import (
     AttentionHeadsConfig,
+    BudgetConfig,
     CorpusConfig,
     DesignConfig,
     DirectionsConfig,
@@ -42,6 +43,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`record.design.quotas.SPLIT`", QuotaConfig),
     ("`units`", UnitsConfig),
     ("`llm`", LlmConfig),
+    ("`budget`", BudgetConfig),
     ("`explainers`, each", ExplainerConfig),
     ("`simulator`", SimulatorConfig),
     ("`score`", ScoreConfig),

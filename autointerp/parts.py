@@ -16,6 +16,7 @@ from autointerp.store import RunStore
 if TYPE_CHECKING:
     from autointerp.explainers import Explainer
     from autointerp.llm import CachedClient
+    from autointerp.llm.budget import Meter
     from autointerp.recording.corpus import Corpus
     from autointerp.recording.imported import Imported
     from autointerp.subject import Subject
@@ -98,6 +99,7 @@ class Parts:
     def client(self) -> "CachedClient":
         """The explainer's language model behind its cache."""
         from autointerp.llm import CachedClient, ResponseCache, load_client
+        from autointerp.llm.budget import MeteredClient
 
         name = self.config.llm.model
         is_local = name.startswith("local/")
@@ -105,21 +107,18 @@ class Parts:
             name, subject=self._model(name.removeprefix("local/")) if is_local else None
         )
 
-        def note(entry: Any) -> None:
-            if not entry.from_cache:
-                usage = entry.usage
-                self.store.add_to_ledger(
-                    purpose=entry.purpose,
-                    model=entry.client,
-                    requests=1,
-                    input_tokens=usage.input_tokens,
-                    cached_tokens=usage.cached_tokens,
-                    output_tokens=usage.output_tokens,
-                    seconds=0.0,
-                )
+        metered = MeteredClient(client, self.meter)
+        return CachedClient(metered, ResponseCache(self.store.folder / "responses.sqlite"))
 
-        cache = ResponseCache(self.store.folder / "responses.sqlite")
-        return CachedClient(client, cache, note)
+    @cached_property
+    def meter(self) -> "Meter":
+        """What the run may spend and has spent."""
+        from autointerp.llm.budget import Limits, Meter
+        from autointerp.llm.prices import load_prices
+
+        budget = self.config.budget
+        limits = Limits(budget.usd, budget.tokens)
+        return Meter(self.store.ledger, load_prices(self.config.llm.prices), limits)
 
     @cached_property
     def explainers(self) -> list["Explainer"]:

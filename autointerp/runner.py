@@ -50,6 +50,7 @@ from autointerp.scorers.simulation import (
 from autointerp.selection import choose_donors, stratified_sample
 from autointerp.simulators import SimulationRequest, Simulator
 from autointerp.store import RunStore, UnitSummary, write_text
+from autointerp.store.ledger import Spending
 
 if TYPE_CHECKING:
     from autointerp.explainers import Explainer
@@ -575,15 +576,14 @@ class Run:
             for (key, request), answer in zip(missing.items(), answers, strict=True):
                 self.store.put_simulation(key, request.explanation, simulator.name, answer)
             count = getattr(simulator, "count_tokens", None)
-            self.store.add_to_ledger(
-                purpose="simulate",
-                model=simulator.name,
+            spent = Spending(
+                "simulate",
+                simulator.name,
                 requests=len(missing),
                 input_tokens=count(pairs) if count else 0,
-                cached_tokens=0,
-                output_tokens=0,
                 seconds=seconds,
             )
+            self.store.ledger.settle([], [spent])
         found = [self.store.get_simulation(key) for key in keys]
         return [parts for parts in found if parts is not None]
 
