@@ -1,7 +1,7 @@
 """What a config names, loaded when it is first needed: subjects, sources, corpus, clients."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autointerp import resources
 from autointerp.config import (

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from autointerp.records import AutointerpError, content_key
 from autointerp.subject import Subject
-from autointerp.units.base import Dense
+from autointerp.units.base import Dense, range_of
 from autointerp.units.projections import projection_rows
 
 
@@ -76,7 +76,7 @@ class AttentionHeads:
     def encode(self, hidden: Tensor, units: slice | None = None) -> Dense:
         """Norms from the heads' values [n_tokens, n_heads · d_head]."""
         values = hidden.float().reshape(len(hidden), self.n_units, -1)
-        wanted = units or slice(None)
+        wanted = slice(*range_of(units, self.n_units))
         written = torch.einsum("thd,hrd->thr", values[:, wanted], self.factors[wanted])
         return Dense(torch.linalg.vector_norm(written, dim=2))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from autointerp.records import content_key
-from autointerp.units.base import Dense
+from autointerp.units.base import Dense, range_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Directions:
 
     def encode(self, hidden: Tensor, units: slice | None = None) -> Dense:
         """Projections of hidden states [n_tokens, width]."""
-        found, wanted = self.directions, units or slice(None)
+        found, wanted = self.directions, slice(*range_of(units, self.n_units))
         values = hidden.float()
         if found.centre is not None:
             values = values - found.centre

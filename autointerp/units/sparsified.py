@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from autointerp.records import AutointerpError, content_key
-from autointerp.units.base import Dense, Sparse, UnitSource
+from autointerp.units.base import Dense, Sparse, UnitSource, range_of
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Sparsified:
         kept = encoded.values.abs().topk(self.l0, dim=1, sorted=False).indices
         values = encoded.values.gather(1, kept)
         tokens = torch.arange(len(kept), device=kept.device)[:, None].expand_as(kept)
-        first, last, _ = (units or slice(None)).indices(self.n_units)
+        first, last = range_of(units, self.n_units)
         wanted = (values != 0) & (kept >= first) & (kept < last)
         return Sparse(tokens[wanted], kept[wanted] - first, values[wanted])
 
