@@ -48,6 +48,7 @@ class Parts:
                 settings.model,
                 device=settings.device,
                 dtype=settings.dtype,
+                device_map=settings.device_map,
                 trust_remote_code=settings.trust_remote_code,
             )
         return self.subjects[name]

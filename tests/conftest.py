@@ -17,7 +17,7 @@ from autointerp.subject.embedded import embedded_model_folder
 
 torch.set_num_threads(1)
 
-FAMILIES = ("gpt2", "gpt_neox", "llama", "qwen3", "gemma2")
+FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
 
 
 def tiny_model(family: str, *, vocabulary: int = 64, n_blocks: int = 3, width: int = 16) -> Any:
@@ -35,6 +35,12 @@ def tiny_model(family: str, *, vocabulary: int = 64, n_blocks: int = 3, width: i
         "attn_implementation": "eager",
     }
     grouped = common | {"num_key_value_heads": 2, "head_dim": width // 4}
+    # Windows so short that texts of the tests reach past them; both kinds of attention.
+    sliding = {
+        "sliding_window": 3,
+        "layer_types": ["sliding_attention", *["full_attention"] * (n_blocks - 1)],
+        "query_pre_attn_scalar": width // 2,
+    }
     config = {
         "gpt2": lambda: transformers.GPT2Config(
             vocab_size=vocabulary,
@@ -46,10 +52,22 @@ def tiny_model(family: str, *, vocabulary: int = 64, n_blocks: int = 3, width: i
             eos_token_id=0,
             attn_implementation="eager",
         ),
-        "gpt_neox": lambda: transformers.GPTNeoXConfig(**common),
+        "gpt_neox": lambda: transformers.GPTNeoXConfig(
+            **common,
+            rope_parameters={
+                "rope_type": "default",
+                "rope_theta": 10_000.0,
+                "partial_rotary_factor": 0.5,
+            },
+        ),
         "llama": lambda: transformers.LlamaConfig(**grouped),
+        "mistral": lambda: transformers.MistralConfig(**grouped, sliding_window=3),
+        "qwen2": lambda: transformers.Qwen2Config(
+            **{k: v for k, v in grouped.items() if k != "head_dim"}
+        ),
         "qwen3": lambda: transformers.Qwen3Config(**grouped),
-        "gemma2": lambda: transformers.Gemma2Config(**grouped, query_pre_attn_scalar=width // 4),
+        "gemma2": lambda: transformers.Gemma2Config(**grouped, **sliding),
+        "gemma3_text": lambda: transformers.Gemma3TextConfig(**grouped, **sliding),
     }[family]()
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config)

@@ -2,6 +2,7 @@
 
 from autointerp.subject.embedded import EMBEDDED_NAME
 from autointerp.subject.hooks import HookPoint
-from autointerp.subject.model import Subject, load_subject
+from autointerp.subject.load import load_subject
+from autointerp.subject.model import Subject
 
 __all__ = ["EMBEDDED_NAME", "HookPoint", "Subject", "load_subject"]

@@ -6,6 +6,7 @@ from torch import Tensor
 from autointerp.records import AutointerpError
 from autointerp.subject import Subject, hooks
 from tests.conftest import FAMILIES
+from tests.subject.reference import reference
 
 TOKENS = torch.tensor([[5, 9, 2, 33, 7, 1, 60], [8, 8, 3, 21, 50, 4, 12]])
 
@@ -48,68 +49,42 @@ def test_what_a_block_adds_to_the_residual_stream_is_attention_and_mlp(family, b
         close(at["hook_resid_pre"] + at["hook_attn_out"], at["hook_resid_mid"])
 
 
-def test_gpt2_mlp_by_hand(tiny_subject):
-    subject = tiny_subject("gpt2")
-    block, at = subject.model.transformer.h[1], everything(subject, 1)
-    close(at["mlp.hook_in"], block.ln_2(at["hook_resid_mid"]))
-    mlp = block.mlp
-    before = at["mlp.hook_in"] @ mlp.c_fc.weight + mlp.c_fc.bias
-    close(at["mlp.hook_post"], torch.nn.functional.gelu(before, approximate="tanh"))
-    close(at["hook_mlp_out"], at["mlp.hook_post"] @ mlp.c_proj.weight + mlp.c_proj.bias)
-
-
-def test_gpt_neox_mlp_by_hand(tiny_subject):
-    subject = tiny_subject("gpt_neox")
-    block, at = subject.model.gpt_neox.layers[1], everything(subject, 1)
-    close(at["mlp.hook_in"], block.post_attention_layernorm(at["hook_resid_pre"]))
-    up, down = block.mlp.dense_h_to_4h, block.mlp.dense_4h_to_h
-    before = at["mlp.hook_in"] @ up.weight.T + up.bias
-    close(at["mlp.hook_post"], torch.nn.functional.gelu(before))
-    close(at["hook_mlp_out"], at["mlp.hook_post"] @ down.weight.T + down.bias)
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2"])
-def test_gated_mlp_by_hand(family, tiny_subject):
-    subject = tiny_subject(family)
-    block, at = subject.model.model.layers[1], everything(subject, 1)
-    is_gemma = family == "gemma2"
-    norm = block.pre_feedforward_layernorm if is_gemma else block.post_attention_layernorm
-    close(at["mlp.hook_in"], norm(at["hook_resid_mid"]))
-    gate = at["mlp.hook_in"] @ block.mlp.gate_proj.weight.T
-    up = at["mlp.hook_in"] @ block.mlp.up_proj.weight.T
-    silu = torch.nn.functional.silu(gate)
-    gelu = torch.nn.functional.gelu(gate, approximate="tanh")
-    close(at["mlp.hook_post"], (gelu if is_gemma else silu) * up)
-    written = at["mlp.hook_post"] @ block.mlp.down_proj.weight.T
-    close(at["hook_mlp_out"], block.post_feedforward_layernorm(written) if is_gemma else written)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
-def test_hook_z_is_the_attention_weighted_values_heads_first(family, tiny_subject):
+def test_every_hook_point_is_what_the_weights_give_by_hand(family, tiny_subject):
     subject = tiny_subject(family)
-    at = everything(subject, 1)
-    weights = subject.model(TOKENS, output_attentions=True).attentions[1]
-    if family == "gpt2":
-        block = subject.model.transformer.h[1]
-        normal = block.ln_1(at["hook_resid_pre"])
-        values = (normal @ block.attn.c_attn.weight + block.attn.c_attn.bias)[..., 32:]
-        values = values.unflatten(-1, (4, 4))
-        out = at["attn.hook_z"] @ block.attn.c_proj.weight + block.attn.c_proj.bias
-    elif family == "gpt_neox":
-        block = subject.model.gpt_neox.layers[1]
-        joined = block.attention.query_key_value(block.input_layernorm(at["hook_resid_pre"]))
-        values = joined.unflatten(-1, (4, 3, 4))[..., 2, :]
-        out = block.attention.dense(at["attn.hook_z"])
-    else:
-        block = subject.model.model.layers[1]
-        normal = block.input_layernorm(at["hook_resid_pre"])
-        values = (normal @ block.self_attn.v_proj.weight.T).unflatten(-1, (2, 4))
-        values = values.repeat_interleave(2, dim=-2)
-        out = at["attn.hook_z"] @ block.self_attn.o_proj.weight.T
-        if family == "gemma2":
-            out = block.post_attention_layernorm(out)
-    close(at["attn.hook_z"], torch.einsum("bhqk,bkhd->bqhd", weights, values).flatten(-2))
-    close(at["hook_attn_out"], out)
+    names = hooks.hook_names(subject.model)
+    by_hand = reference(subject.model, TOKENS)
+    assert set(names) == set(by_hand)
+    assert len(names) >= 1 + 3 * 10
+    found = subject.run(TOKENS, names)
+    for name in names:
+        torch.testing.assert_close(found[name], by_hand[name], rtol=1e-5, atol=2e-5, msg=name)
+
+
+def test_gpt_neox_with_attention_first_has_a_place_between():
+    config = transformers.GPTNeoXConfig(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        use_parallel_residual=False,
+        attn_implementation="eager",
+    )
+    torch.manual_seed(1)
+    model = transformers.GPTNeoXForCausalLM(config).eval().requires_grad_(False)
+    subject = Subject("neox", model, None, torch.device("cpu"), "tiny")
+    found, by_hand = subject.run(TOKENS, hooks.hook_names(model)), reference(model, TOKENS)
+    assert set(found) == set(by_hand) and "blocks.1.hook_resid_mid" in found
+    for name, value in found.items():
+        close(value, by_hand[name])
+
+
+def test_a_norm_whose_scale_is_zero_still_has_its_normalized_point(tiny_subject):
+    subject = tiny_subject("llama")
+    subject.model.model.layers[1].post_attention_layernorm.weight[3] = 0.0
+    found = subject.run(TOKENS, ["blocks.1.ln2.hook_normalized"])["blocks.1.ln2.hook_normalized"]
+    close(found.square().mean(-1), torch.ones(2, 7))
 
 
 def test_a_module_path_names_any_place(tiny_subject):
@@ -162,14 +137,21 @@ def test_an_unknown_hook_point_lists_near_ones(tiny_subject):
         AutointerpError, match=r"blocks\.1\.hook_resid_pots.*blocks\.1\.hook_resid_post"
     ):
         subject.hook("blocks.1.hook_resid_pots")
-    with pytest.raises(AutointerpError, match=r"near ones: .*blocks"):
+    with pytest.raises(
+        AutointerpError,
+        match=r"near ones: .*blocks.*gpt2 model of 3 blocks has hook_embed and, in each of "
+        r"blocks\.0 to blocks\.2: .*mlp\.hook_post",
+    ):
         subject.hook("blocks.7.hook_resid_post")
     with pytest.raises(AutointerpError, match="does not exist"):
         tiny_subject("gpt_neox").hook("blocks.1.hook_resid_mid")
 
 
 def test_an_unknown_module_path_lists_near_modules(tiny_subject):
-    with pytest.raises(AutointerpError, match=r"MODULE:output.*model\.layers\.1\.mlp"):
+    with pytest.raises(
+        AutointerpError,
+        match=r"MODULE:output.*model\.layers\.1\.mlp.*llama model has: embed_tokens, layers, norm",
+    ):
         tiny_subject("llama").hook("model.layers.1.mpl:input")
     with pytest.raises(AutointerpError, match="MODULE:input"):
         tiny_subject("llama").hook("model.layers.1:inside")
@@ -187,7 +169,9 @@ def test_a_family_without_a_table_asks_for_a_module_path():
     )
     model = transformers.OPTForCausalLM(config).eval().requires_grad_(False)
     subject = Subject("opt", model, None, torch.device("cpu"), "tiny")
-    with pytest.raises(AutointerpError, match=r"'opt' have no TransformerLens names.*module path"):
+    with pytest.raises(
+        AutointerpError, match=r"'opt' have no TransformerLens.*decoder\.layers\.1:output"
+    ):
         subject.hook("blocks.0.hook_resid_post")
     path = "model.decoder.layers.0:output"
     reported = model(TOKENS, output_hidden_states=True).hidden_states

@@ -27,7 +27,61 @@ def test_the_run_stops_at_the_deepest_hook(family, tiny_subject):
     assert calls == [0]
     calls.clear()
     subject.run(TOKENS, ["blocks.3.hook_resid_post"])
-    assert "lm_head" not in calls
+    assert calls == [0, 1, 2] or calls == [0, 1, 2, 3]
+    calls.clear()
+    subject.run(TOKENS, ["hook_embed"])
+    assert calls == []
+
+
+def test_the_lm_head_cannot_be_asked_for(tiny_subject):
+    with pytest.raises(AutointerpError, match="belongs to the LM head, which is not run"):
+        tiny_subject("llama").run(TOKENS, ["blocks.0.hook_resid_post", "lm_head:input"])
+
+
+def run_out_of_memory(subject, limit, error):
+    """Make the subject refuse batches of more than `limit` sequences; returns the batch sizes."""
+    sizes = []
+
+    def check(module, args, kwargs):
+        sizes.append(len(kwargs["input_ids"]))
+        if sizes[-1] > limit:
+            raise error
+
+    subject.model.base_model.register_forward_pre_hook(check, with_kwargs=True)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    ],
+)
+def test_a_batch_that_memory_does_not_hold_goes_in_halves(error, tiny_subject):
+    name = "blocks.1.hook_resid_post"
+    tokens, mask = TOKENS[[0, 1, 0, 1, 1]], torch.ones(5, 7, dtype=torch.long)
+    mask[3, 5:] = 0
+    whole = tiny_subject("llama").run(tokens, [name], mask)[name]
+    subject = tiny_subject("llama")
+    sizes = run_out_of_memory(subject, 2, error)
+    parts = subject.run(tokens, [name], mask)[name]
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
+    assert sizes == [5, 2, 3, 1, 2]
+
+
+def test_one_sequence_that_memory_does_not_hold_is_refused(tiny_subject):
+    subject = tiny_subject("llama")
+    run_out_of_memory(subject, 0, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(AutointerpError, match=r"one sequence of 7 tokens.*sequence_length"):
+        subject.run(TOKENS, ["blocks.0.hook_resid_post"])
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny_subject):
+    subject = tiny_subject("llama")
+    run_out_of_memory(subject, 0, RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        subject.run(TOKENS, ["blocks.0.hook_resid_post"])
 
 
 def test_a_run_leaves_no_hook_behind(tiny_subject):
