@@ -7,7 +7,7 @@ from typing import Any
 from autointerp.llm.base import Request, Response, ResponseStatus, Usage
 from autointerp.llm.capabilities import capabilities_of
 from autointerp.llm.hosted import HostedClient
-from autointerp.llm.keys import api_key, by_vendor
+from autointerp.llm.keys import api_key
 from autointerp.llm.loop import shared
 from autointerp.llm.options import DEFAULTS, ClientOptions
 from autointerp.llm.retries import BadReplyError
@@ -36,8 +36,7 @@ def message_body(request: Request, model: str, options: ClientOptions = DEFAULTS
         Keyword arguments of `client.messages.create`. Sampling parameters, which the SDK does not
         name, are in `extra_body`.
     """
-    vendor = by_vendor("anthropic", options)
-    able = capabilities_of(f"anthropic/{model}", vendor, options.capabilities).capabilities
+    able = capabilities_of(f"anthropic/{model}", options.capabilities).capabilities
     system: list[dict[str, Any]] = []
     turns: list[dict[str, Any]] = []
     for place, message in enumerate(request.messages):

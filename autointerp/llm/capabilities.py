@@ -24,7 +24,7 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     (r"openai/gpt-4(-0\d+)?", replace(_CHAT, json_schema=False, max_context=8_192)),
     (r"openai/gpt-3\.5-turbo.*", replace(_CHAT, json_schema=False, max_context=16_385)),
     (r"openai/gpt-5.*-chat-latest", replace(_REASONING, max_context=128_000)),
-    (r"openai/gpt-[56].*", replace(_REASONING, max_context=400_000)),
+    (r"openai/gpt-[5-9].*", replace(_REASONING, max_context=400_000)),
     (r"openai/o[134](-mini|-pro)?(-\d.*)?", replace(_REASONING, max_context=200_000)),
     # Anthropic: no log-probabilities at all; later models choose their own temperature.
     (r"anthropic/claude-(haiku|sonnet|opus)-4-[1-6](-\d{8})?", _CLAUDE),
@@ -43,21 +43,19 @@ class Known:
     in_table: bool
 
 
-def capabilities_of(name: str, by_vendor: bool, declared: Mapping[str, Any]) -> Known:
+def capabilities_of(name: str, declared: Mapping[str, Any]) -> Known:
     """What a hosted model can do.
 
     Args:
         name: as in configs, `openai/gpt-4o`.
-        by_vendor: whether the vendor serves it itself; the table speaks of nobody else's models.
         declared: fields of `Capabilities` that correct the table.
 
     Raises:
         UsageError: where `declared` has a field that does not exist, or a value of another type.
     """
     found = next((able for pattern, able in _TABLE if re.fullmatch(pattern, name)), None)
-    known = found is not None and by_vendor
     # Any server can be asked for JSON in words; the answer is checked, and asked for once more.
-    base = found if found is not None and known else Capabilities(json_schema=True)
+    base = found or Capabilities(json_schema=True)
     names = {field.name: field.type for field in fields(Capabilities)}
     for field_name, value in declared.items():
         if field_name not in names:
@@ -69,4 +67,4 @@ def capabilities_of(name: str, by_vendor: bool, declared: Mapping[str, Any]) -> 
         if type(value) is not expected:
             wanted = "a number" if expected is int else "true or false"
             raise UsageError(f"llm.capabilities.{field_name} must be {wanted}, not {value!r}")
-    return Known(replace(base, **declared), known)
+    return Known(replace(base, **declared), found is not None)

@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
 from autointerp.llm.base import Request, Response, ResponseStatus, check_capabilities
 from autointerp.llm.capabilities import capabilities_of
-from autointerp.llm.keys import by_vendor, check_options, scrub, scrub_value
+from autointerp.llm.keys import check_options, scrub, scrub_value
 from autointerp.llm.limits import Limiter
 from autointerp.llm.loop import in_background, run_sync, shared
 from autointerp.llm.options import ClientOptions
@@ -56,9 +56,7 @@ class HostedClient(ABC):
         check_options(self.options)
         self.name = f"{self.provider}/{model}"
         self.max_concurrency = self.options.max_concurrency
-        self.capabilities = capabilities_of(
-            self.name, by_vendor(self.provider, self.options), self.options.capabilities
-        ).capabilities
+        self.capabilities = capabilities_of(self.name, self.options.capabilities).capabilities
         self._client = self._sdk()
         address = self.options.server or str(self._client.base_url).rstrip("/")
         self.fingerprint = content_key(

@@ -29,8 +29,9 @@ def chat_body(request: Request, model: str, options: ClientOptions = DEFAULTS) -
     Returns:
         Keyword arguments of `client.chat.completions.create`, and lines of a batch file.
     """
-    vendor = by_vendor("openai", options)
-    able = capabilities_of(f"openai/{model}", vendor, options.capabilities).capabilities
+    known = capabilities_of(f"openai/{model}", options.capabilities)
+    able = known.capabilities
+    vendor = known.in_table or by_vendor("openai", options)
     messages = [{"role": m.role, "content": m.content} for m in request.messages]
     body: dict[str, Any] = {"model": model, "messages": messages}
     # `max_tokens` is what every server knows; OpenAI's models that reason refuse it.
@@ -64,7 +65,7 @@ def _start(request: Request) -> Sequence[Any]:
 def _answer_format(model: str, options: ClientOptions) -> str:
     if options.answer_format != "auto":
         return options.answer_format
-    known = capabilities_of(f"openai/{model}", by_vendor("openai", options), options.capabilities)
+    known = capabilities_of(f"openai/{model}", options.capabilities)
     declared = bool(options.capabilities.get("json_schema"))
     return "schema" if (known.in_table or declared) else "prompt"
 
