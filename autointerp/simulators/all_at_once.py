@@ -6,13 +6,17 @@ placeholder, so no prediction is conditioned on another. Here the prompt is buil
 are tokenised one by one, and the places to read are known by construction: no text is searched.
 
 A prompt may do without placeholders: then the tokens stand side by side as branches of one tree,
-all in the same pass, and each is read as if it were the only one (`shared_prefix`).
+all in the same pass, and each is read as if it were the only one (`prefix_model`). Tokens of one
+text are one branch, as nothing tells them apart.
 """
 
+import logging
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,59 +25,42 @@ from torch import Tensor
 
 from autointerp.records import AutointerpError, Simulation, content_key
 from autointerp.simulators.base import Simulator
+from autointerp.simulators.few_shot import FewShot, read_few_shot
+from autointerp.simulators.levels import expected_levels, gain_of_ten, level_tokens
+from autointerp.simulators.memory import SLOTS_AT_ONCE, Memory, memory_of
+from autointerp.simulators.prefix_model import KeysValues, Own, Row, check_has_cache
 from autointerp.simulators.prompt import SimulationPrompt, load_prompt
-from autointerp.simulators.shared_prefix import Heads, KeysValues, Own, PrefixSharingModel
 from autointerp.subject import Subject
 
 DEFAULT_PROMPT = "simulate_text_first"
 
-_HEADS_AT_ONCE = 64
-"""Heads whose keys and values are computed in one pass, and held until their rows are done."""
-
-_SLOT_CHUNK = 256
-"""Slots whose logits over the whole vocabulary are held at a time."""
-
-
-def expected_levels(slot_logits: Tensor, level_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Expected activation level at every slot (Bills et al. 2023, "Simulating").
-
-    E = sum_k k p_k / sum_k p_k over the level tokens; mass = sum_k p_k over the whole vocabulary.
-
-    Args:
-        slot_logits: [n_slots, vocab].
-        level_ids: [n_levels], one vocabulary id per level, ascending.
-
-    Returns:
-        expected [n_slots] in levels and mass [n_slots] in [0, 1].
-    """
-    logits = slot_logits.float()
-    level_logits = logits[:, level_ids]
-    levels = torch.arange(len(level_ids), device=logits.device, dtype=logits.dtype)
-    expected = level_logits.softmax(-1) @ levels
-    mass = (level_logits.logsumexp(-1) - logits.logsumexp(-1)).exp().clamp(max=1.0)
-    return expected, mass
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Request:
     """One sequence under one explanation, as the model reads it."""
 
     job: int
     place: int
-    head: int
-    """Index of what it begins with, among the distinct beginnings."""
+    head: int | None
+    """Index of what it begins with, among the beginnings that several rows share."""
 
     own: Own
     slots: list[int]
     """[n_tokens] index into the own tokens after which each token's level is predicted."""
 
+    ones: list[int]
+    """[n_tokens] index of the "1" that follows each slot, where "10" is read as two tokens."""
+
 
 class AllAtOnce(Simulator):
     """Simulates with the next-token distribution of a local language model.
 
-    The few-shot runs once per instance; what several rows of a call begin with (an explanation, or
-    a text) once per call; and the sequences of several explanations share batches. `n_levels` is
-    11 (0 to 10) where the tokenizer has a token "10", else 10.
+    The few-shot runs once a process, and not at all where it is found on disk; what several rows
+    of a call begin with (an explanation, or a text) once per call; and the sequences of several
+    explanations share batches. `n_levels` is 11 (0 to 10) where the tokenizer has a token "10" or
+    `levels` asks for it, else 10.
     """
 
     name = "all_at_once"
@@ -84,7 +71,10 @@ class AllAtOnce(Simulator):
         *,
         prompt: str = DEFAULT_PROMPT,
         mass_floor: float = 0.01,
+        levels: str = "auto",
         batch_tokens: int | None = None,
+        memory_gb: float | None = None,
+        cache: Path | None = None,
     ):
         """Prepare a simulator; the model runs when the first prediction is asked for.
 
@@ -92,49 +82,59 @@ class AllAtOnce(Simulator):
             subject: the language model that predicts, with its tokenizer and device.
             prompt: name of a template in `prompts/`, or path of a `.j2` file.
             mass_floor: below this probability on levels a token's prediction is not `known`.
+            levels: `auto`, `0-9` or `0-10`, which reads 10 also where it is two tokens.
             batch_tokens: tokens in one forward pass, padding included and shared beginnings not;
                 2,048 on a CPU and 16,384 elsewhere if left out. Halved when memory runs out.
+            memory_gb: what a simulation may hold beside the model (`memory`), in 10^9 bytes:
+                lowers `batch_tokens` where it would hold more.
+            cache: folder where the few-shot's keys and values are kept for the next process;
+                `None` keeps none.
 
         Raises:
-            AutointerpError: where the tokenizer has no single token for a digit, or a setting is
-                out of range.
+            AutointerpError: where the tokenizer has no single token for a digit, the model has no
+                key-value cache, or a setting is out of range.
         """
         if not 0 <= mass_floor <= 1:
             raise AutointerpError(f"mass_floor must lie between 0 and 1, not {mass_floor}")
-        default = 2_048 if subject.device.type == "cpu" else 16_384
-        self.batch_tokens = default if batch_tokens is None else batch_tokens
-        if self.batch_tokens < 1:
-            raise AutointerpError(f"batch_tokens must be positive, not {self.batch_tokens}")
+        if batch_tokens is not None and batch_tokens < 1:
+            raise AutointerpError(f"batch_tokens must be positive, not {batch_tokens}")
+        check_has_cache(subject.model)
         self.mass_floor = mass_floor
         self.prompt: SimulationPrompt = load_prompt(prompt)
         self._subject = subject
         self._tokenizer: Any = subject.tokenizer
-        self._model = PrefixSharingModel(subject.model)
         self._ids = lru_cache(maxsize=2**16)(self._tokenise)
-        self._level_ids = _level_ids(self._tokenizer)
-        self.n_levels = len(self._level_ids)
-        self._prefix_ids = self._few_shot()
-        self._prefix: KeysValues | None = None
-        self._heads_at_once = _HEADS_AT_ONCE
+        self._levels = level_tokens(self._tokenizer, levels)
+        self.n_levels = self._levels.n_levels
+        self._prefix_ids = self._few_shot_ids()
+        self._few_shot: FewShot | None = None
+        self._cache = cache
+        self.batch_tokens = self._batch(batch_tokens, memory_gb)
         self.fingerprint = content_key(
             "simulator",
             name=self.name,
             model=subject.fingerprint,
-            dtype=str(next(subject.model.parameters()).dtype),
+            dtype=str(self._dtype),
             prompt=self.prompt.digest,
             prefix=self._prefix_ids,
             mass_floor=mass_floor,
+            levels=[self._levels.ids, self._levels.ten],
         )
 
     @property
     def n_prefix(self) -> int:
-        """Tokens of the few-shot, read once per instance."""
+        """Tokens of the few-shot, read once a process."""
         return len(self._prefix_ids)
+
+    @property
+    def memory(self) -> Memory:
+        """What a simulation holds beside the model, by `batch_tokens`."""
+        return memory_of(self._config, self._dtype.itemsize, self.n_prefix)
 
     def count_tokens(self, jobs: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> int:
         """Tokens the model will read for `jobs`, the few-shot and padding not counted."""
-        heads, rows = self._rows(jobs)
-        return sum(map(len, heads)) + sum(len(row.own.ids) for row in rows)
+        heads, requests = self._requests(jobs)
+        return sum(map(len, heads)) + sum(len(request.own.ids) for request in requests)
 
     def simulate(self, explanation: str, sequences: Sequence[Sequence[str]]) -> list[Simulation]:
         """Predict every token of every sequence under one explanation; see `Simulator`."""
@@ -150,82 +150,111 @@ class AllAtOnce(Simulator):
             AutointerpError: where a prompt is longer than the model's context, or one sequence
                 alone does not fit into memory.
         """
-        heads, rows = self._rows(jobs)
+        heads, requests = self._requests(jobs)
         results = [[_nothing()] * len(sequences) for _, sequences in jobs]
-        if not rows:
+        if not requests:
             return results
-        self._check_context(heads, rows)
-        if self._prefix is None:
+        self._check_context(heads, requests)
+        if self._few_shot is None:
             self._check_head()
-            self._prefix = self._model.prefix(self._prefix_ids)
+            self._few_shot = self._read_few_shot()
+        alone = [request for request in requests if request.head is None]
+        answers = list(self._simulate_rows(self._few_shot, [], alone))
         first = 0
         while first < len(heads):
-            states, last = self._heads(self._prefix, heads, first)
-            group = [replace(r, head=r.head - first) for r in rows if first <= r.head < last]
-            for row, simulation in self._simulate_rows(self._prefix, states, group):
-                results[row.job][row.place] = simulation
+            states, last = self._heads(self._few_shot, heads, first)
+            group = [
+                replace(request, head=request.head - first)
+                for request in requests
+                if request.head is not None and first <= request.head < last
+            ]
+            answers += self._simulate_rows(self._few_shot, states, group)
             first = last
+        for request, simulation in answers:
+            results[request.job][request.place] = simulation
         return results
 
-    def _heads(self, prefix: KeysValues, heads: list[list[int]], first: int) -> tuple[Heads, int]:
+    def _read_few_shot(self) -> FewShot:
+        few_shot = read_few_shot(self._subject, self._prefix_ids, self._cache)
+        if few_shot.reason is not None:
+            _log.warning(
+                "simulator %s: shared keys are copied for every row, which is slower and gives "
+                "the same: %s",
+                self._subject.name,
+                few_shot.reason,
+            )
+        return few_shot
+
+    def _heads(
+        self, few_shot: FewShot, heads: list[list[int]], first: int
+    ) -> tuple[list[KeysValues], int]:
         """Keys and values of the next heads, and one past the last of them."""
         while True:
-            group = heads[first : first + self._heads_at_once]
+            last = first + 1
+            longest = len(heads[first])
+            while last < len(heads):
+                longest = max(longest, len(heads[last]))
+                if longest * (last + 1 - first) > self.batch_tokens:
+                    break
+                last += 1
             try:
-                return self._model.heads(prefix, group), first + len(group)
-            except torch.OutOfMemoryError as error:
-                if len(group) == 1:
-                    raise self._too_long(len(group[0])) from error
-                self._heads_at_once = len(group) // 2
+                return few_shot.model.heads(few_shot.states, heads[first:last]), last
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                self._give_way(error, longest, last - first)
             self._free()
 
     def _simulate_rows(
-        self, prefix: KeysValues, heads: Heads, rows: list[_Row]
-    ) -> Iterator[tuple[_Row, Simulation]]:
+        self, few_shot: FewShot, heads: list[KeysValues], requests: list[_Request]
+    ) -> Iterator[tuple[_Request, Simulation]]:
         """Rows of similar length share a batch; memory running out halves it for good."""
-        waiting = sorted(rows, key=lambda row: len(row.own.ids))
+        waiting = sorted(requests, key=lambda request: len(request.own.ids))
         while waiting:
             longest = len(waiting[-1].own.ids)
             batch = waiting[-max(1, self.batch_tokens // longest) :]
             try:
-                simulations = self._simulate_batch(prefix, heads, batch)
-            except torch.OutOfMemoryError as error:
-                if len(batch) == 1:
-                    raise self._too_long(longest) from error
-                self.batch_tokens = longest * (len(batch) // 2)
+                simulations = self._simulate_batch(few_shot, heads, batch)
+            except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+                self._give_way(error, longest, len(batch))
             else:
                 del waiting[-len(batch) :]
                 yield from zip(batch, simulations, strict=True)
                 continue
             self._free()
 
+    def _give_way(self, error: Exception, longest: int, n_rows: int) -> None:
+        """Halve the batch where memory ran out.
+
+        Raises:
+            AutointerpError: where one row alone does not fit.
+            Exception: `error`, where it is about something else.
+        """
+        # A CPU's allocator raises a plain RuntimeError.
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and (
+            "allocate memory" not in str(error)
+        ):
+            raise error
+        if n_rows == 1:
+            raise AutointerpError(
+                f"{self._subject.device} has no memory for one sequence of {longest} tokens: use "
+                "shorter windows or a smaller simulator"
+            ) from error
+        self.batch_tokens = longest * (n_rows // 2)
+
     def _free(self) -> None:
         """Give cached blocks back; called once the exception no longer holds the batch."""
         if self._subject.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _too_long(self, n_tokens: int) -> AutointerpError:
-        return AutointerpError(
-            f"{self._subject.device} has no memory for one sequence of {n_tokens} tokens: use "
-            "shorter windows or a smaller simulator"
-        )
-
     def _simulate_batch(
-        self, prefix: KeysValues, heads: Heads, batch: list[_Row]
+        self, few_shot: FewShot, heads: list[KeysValues], batch: list[_Request]
     ) -> list[Simulation]:
-        own = [row.own for row in batch]
-        hidden = self._model.hidden(prefix, heads, [row.head for row in batch], own)
-        lengths = [len(row.slots) for row in batch]
-        row_index = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(lengths))
-        slot_index = torch.tensor([slot for row in batch for slot in row.slots])
-        at_slots = hidden[row_index.to(hidden.device), slot_index.to(hidden.device)]
-        level_ids = torch.tensor(self._level_ids, device=hidden.device)
-        parts = [
-            expected_levels(self._logits(chunk), level_ids.to(chunk.device))
-            for chunk in at_slots.split(_SLOT_CHUNK)
-        ]
-        expected = torch.cat([part[0] for part in parts]).cpu().numpy()
-        mass = torch.cat([part[1] for part in parts]).cpu().numpy()
+        rows = [Row(r.head, r.own, [*r.slots, *r.ones]) for r in batch]
+        hidden = few_shot.model.hidden(few_shot.states, heads, rows)
+        lengths = [len(request.slots) for request in batch]
+        parts = [part.split(n) for part, n in zip(hidden.split(_reads(rows)), lengths, strict=True)]
+        slots = torch.cat([part[0] for part in parts])
+        ones = torch.cat([part[1] for part in parts]) if self._levels.ten else None
+        expected, mass = self._levels_at(slots, ones)
         ends = np.cumsum(lengths)
         return [
             self._simulation(expected[end - length : end], mass[end - length : end])
@@ -239,10 +268,30 @@ class AllAtOnce(Simulator):
             level_mass=mass.astype(np.float32),
         )
 
+    def _levels_at(self, slots: Tensor, ones: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """Expected levels and mass at slots.
+
+        Args:
+            slots: [n_slots, d_model] hidden states.
+            ones: the same after the "1" that follows each slot, where "10" is two tokens.
+        """
+        expected: list[Tensor] = []
+        mass: list[Tensor] = []
+        for first in range(0, len(slots), SLOTS_AT_ONCE):
+            logits = self._logits(slots[first : first + SLOTS_AT_ONCE])
+            level_ids = torch.tensor(self._levels.ids, device=logits.device)
+            levels, on_levels = expected_levels(logits, level_ids)
+            if ones is not None:
+                after_one = self._logits(ones[first : first + SLOTS_AT_ONCE])
+                levels = levels + gain_of_ten(logits, after_one, level_ids)
+            expected.append(levels.cpu())
+            mass.append(on_levels.cpu())
+        return torch.cat(expected).numpy(), torch.cat(mass).numpy()
+
     def _logits(self, hidden: Tensor) -> Tensor:
         """[n, d_model] → [n, vocab], as the model's own head and its scaling would."""
-        head: Any = self._subject.model.get_output_embeddings()  # pyright: ignore
-        config: Any = self._subject.model.config.get_text_config()  # pyright: ignore
+        head: Any = self._subject.model.get_output_embeddings()
+        config = self._config
         logits = head(hidden.to(head.weight.device)).float()
         logits = logits * (getattr(config, "logit_scale", None) or 1.0)
         logits = logits / (getattr(config, "logits_scaling", None) or 1.0)
@@ -253,7 +302,7 @@ class AllAtOnce(Simulator):
         """Compare `_logits` with the model's own on a few tokens: heads differ by architecture."""
         ids = torch.tensor([self._prefix_ids[:4]], device=self._subject.device)
         own = self._subject.model(input_ids=ids).logits[0, -1].float()
-        hidden = self._subject.model.base_model(input_ids=ids).last_hidden_state[0, -1:]  # pyright: ignore
+        hidden = self._subject.model.base_model(input_ids=ids).last_hidden_state[0, -1:]
         difference = float((self._logits(hidden)[0] - own.to(hidden.device)).abs().max())
         bound = 0.05 * (1 + float(own.abs().max()))
         if not difference <= bound:
@@ -263,13 +312,25 @@ class AllAtOnce(Simulator):
                 "Qwen, Gemma, GPT-2 or Pythia model"
             )
 
-    def _check_context(self, heads: list[list[int]], rows: list[_Row]) -> None:
-        config: Any = self._subject.model.config.get_text_config()  # pyright: ignore
-        limit = getattr(config, "max_position_embeddings", None) or math.inf
-        if self.prompt.branches:  # their mask replaces the one that sliding windows would need
-            limit = min(limit, getattr(config, "sliding_window", None) or math.inf)
+    @property
+    def _config(self) -> Any:
+        return self._subject.model.config.get_text_config()
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self._subject.model.parameters()).dtype
+
+    def _batch(self, batch_tokens: int | None, memory_gb: float | None) -> int:
+        """Tokens of a batch by the settings, or by what is fast on the device."""
+        default = 2_048 if self._subject.device.type == "cpu" else 16_384
+        wanted = default if batch_tokens is None else batch_tokens
+        return wanted if memory_gb is None else min(wanted, self.memory.largest_batch(memory_gb))
+
+    def _check_context(self, heads: list[list[int]], requests: list[_Request]) -> None:
+        limit = getattr(self._config, "max_position_embeddings", None) or math.inf
         needed = self.n_prefix + max(
-            len(heads[row.head]) + max(row.own.positions()) + 1 for row in rows
+            (0 if r.head is None else len(heads[r.head])) + max(r.own.positions()) + 1
+            for r in requests
         )
         if needed > limit:
             raise AutointerpError(
@@ -277,35 +338,53 @@ class AllAtOnce(Simulator):
                 f"most {limit}: use shorter windows, or a model with a longer context"
             )
 
-    def _rows(
+    def _requests(
         self, jobs: Sequence[tuple[str, Sequence[Sequence[str]]]]
-    ) -> tuple[list[list[int]], list[_Row]]:
-        """Token ids of the distinct heads, and one row per sequence that has tokens."""
-        index: dict[str, int] = {}
-        rows: list[_Row] = []
-        for job, (explanation, sequences) in enumerate(jobs):
-            for place, tokens in enumerate(sequences):
-                if len(tokens):
-                    head, rest = self.prompt.start(explanation, "".join(tokens))
-                    own, slots = self._own(rest, tokens)
-                    rows.append(_Row(job, place, index.setdefault(head, len(index)), own, slots))
-        return [list(self._ids(head)) for head in index], rows
+    ) -> tuple[list[list[int]], list[_Request]]:
+        """Ids of the heads that several rows share, and one row per sequence that has tokens."""
+        wanted = [
+            (job, place, tokens, *self.prompt.start(explanation, "".join(tokens)))
+            for job, (explanation, sequences) in enumerate(jobs)
+            for place, tokens in enumerate(sequences)
+            if len(tokens)
+        ]
+        rows_under = Counter(head for *_, head, _ in wanted)
+        shared = [head for head, n_rows in rows_under.items() if n_rows > 1]
+        index = {head: place for place, head in enumerate(shared)}
+        requests: list[_Request] = []
+        for job, place, tokens, head, rest in wanted:
+            before = [] if head in index else list(self._ids(head))
+            own, slots, ones = self._own([*before, *self._ids(rest)], tokens)
+            requests.append(_Request(job, place, index.get(head), own, slots, ones))
+        return [list(self._ids(head)) for head in shared], requests
 
-    def _own(self, rest: str, tokens: Sequence[str]) -> tuple[Own, list[int]]:
-        """What follows a row's head, with no level shown, up to the last slot; where to read."""
-        ids = list(self._ids(rest))
-        if not self.prompt.branches:
-            items, slots = self._items(tokens, [None] * len(tokens))
-            slots = [len(ids) + slot for slot in slots]
-            return Own((ids + items)[: slots[-1] + 1]), slots
-        branches = [0] * len(ids)
-        slots: list[int] = []
-        for place, token in enumerate(tokens):
-            item = self._item(token)
+    def _own(self, before: list[int], tokens: Sequence[str]) -> tuple[Own, list[int], list[int]]:
+        """A row's own tokens with no level shown, up to the last slot; its slots; its ones."""
+        if self.prompt.branches:
+            return self._forked(before, tokens)
+        items, slots = self._items(tokens, [None] * len(tokens))
+        slots = [len(before) + slot for slot in slots]
+        ids = (before + items)[: slots[-1] + 1]
+        if self._levels.ten is None:
+            return Own(ids), slots, []
+        ones = list(range(len(ids), len(ids) + len(slots)))
+        parents = [*range(-1, len(ids) - 1), *slots]
+        return Own([*ids, *[self._levels.ten[0]] * len(slots)], parents), slots, ones
+
+    def _forked(self, before: list[int], tokens: Sequence[str]) -> tuple[Own, list[int], list[int]]:
+        """One branch per distinct token."""
+        ids = list(before)
+        parents = list(range(-1, len(before) - 1))
+        ends: dict[str, int] = {}
+        for token in dict.fromkeys(tokens):
+            item = [*self._item(token), *(self._levels.ten or ())[:1]]
+            parents += [len(before) - 1, *range(len(ids), len(ids) + len(item) - 1)]
             ids += item
-            branches += [place + 1] * len(item)
-            slots.append(len(ids) - 1)
-        return Own(ids, branches), slots
+            ends[token] = len(ids) - 1
+        last = [ends[token] for token in tokens]
+        if self._levels.ten is None:
+            return Own(ids, parents), last, []
+        return Own(ids, parents), [parents[one] for one in last], last
 
     def _item(self, token: str) -> list[int]:
         """Ids of one token up to its level."""
@@ -323,11 +402,11 @@ class AllAtOnce(Simulator):
             if level is None:
                 ids += self._ids(self.prompt.unknown)
             else:
-                ids.append(self._level_ids[min(level, self.n_levels - 1)])
+                ids += self._levels.shown(level)
             ids += self._ids(self.prompt.separator)
         return ids, slots
 
-    def _few_shot(self) -> list[int]:
+    def _few_shot_ids(self) -> list[int]:
         ids = _beginning(self._tokenizer)
         ids += self._ids(self.prompt.opening(self.n_levels - 1))
         for example in self.prompt.examples:
@@ -346,34 +425,14 @@ class AllAtOnce(Simulator):
         return tuple(encoded["input_ids"])
 
 
-def _level_ids(tokenizer: Any) -> list[int]:
-    """The vocabulary ids of the levels "0" to "10", or to "9" where "10" is two tokens."""
-    ids = [_single_id(tokenizer, str(level)) for level in range(11)]
-    if ids[10] is None:
-        ids = ids[:10]
-    known = [i for i in ids if i is not None]
-    if len(known) < len(ids) or len(set(known)) < len(ids):
-        raise AutointerpError(
-            "the simulator's tokenizer has no single token for every digit, so levels cannot be "
-            "read from its probabilities; use another model as simulator"
-        )
-    return known
-
-
-def _single_id(tokenizer: Any, text: str) -> int | None:
-    """The id that follows other text as `text`, where it is one token; else `None`."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if len(ids) == 1:
-        return int(ids[0])
-    # SentencePiece tokenizers put a word-start mark before a text of its own.
-    found = tokenizer.convert_tokens_to_ids(text)
-    return None if found is None or found == tokenizer.unk_token_id else int(found)
-
-
 def _beginning(tokenizer: Any) -> list[int]:
     """The beginning-of-sequence id, where the tokenizer puts one before a text."""
     first = tokenizer("0")["input_ids"][:1]
     return list(first) if first == [tokenizer.bos_token_id] else []
+
+
+def _reads(rows: list[Row]) -> list[int]:
+    return [len(row.reads) for row in rows]
 
 
 def _nothing() -> Simulation:

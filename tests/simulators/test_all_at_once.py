@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from autointerp.records import AutointerpError
 from autointerp.simulators import all_at_once, load_simulator
 from autointerp.simulators.all_at_once import AllAtOnce, expected_levels
-from autointerp.simulators.shared_prefix import Own
+from autointerp.simulators.prefix_model import Own
 
 FORMS = ("simulate_text_first", "simulate_text_inline", "simulate_tab_unknown")
 
@@ -77,7 +77,7 @@ def plain(simulator, subject, explanation, tokens):
             subject.model(torch.tensor([ids])).logits[0, read]
             for ids, read in zip(prompts, reads, strict=True)
         ]
-    expected, mass = expected_levels(torch.cat(rows), torch.tensor(simulator._level_ids))
+    expected, mass = expected_levels(torch.cat(rows), torch.tensor(simulator._levels.ids))
     return expected.numpy(), mass.numpy()
 
 
@@ -137,14 +137,18 @@ def test_slots_stand_where_the_pieces_put_them(tiny, form, tokens):
     simulator = AllAtOnce(tiny, prompt=form)
     prompt, ids = simulator.prompt, simulator._ids
     rest = prompt.start("anything", "".join(tokens))[1]
-    own, slots = simulator._own(rest, tokens or ["x"])
-    between = [] if prompt.branches else [prompt.unknown, prompt.separator]
-    read = list(ids(rest))
-    for place, token in enumerate(tokens):
-        read += [*ids(prompt.token(token)), *ids(prompt.mark)]
-        assert slots[place] == len(read) - 1
-        assert own.ids[: len(read)] == read
-        read += [i for piece in between for i in ids(piece)]
+    before = list(ids(rest))
+    own, slots, _ = simulator._own(before, tokens or ["x"])
+    read = list(before)
+    for token, slot in zip(tokens, slots, strict=False):
+        item = [*ids(prompt.token(token)), *ids(prompt.mark)]
+        if prompt.branches:
+            assert own.path(slot) == [*before, *item]
+            continue
+        read += item
+        assert slot == len(read) - 1
+        assert own.path(slot) == read
+        read += [*ids(prompt.unknown), *ids(prompt.separator)]
     assert not set(own.ids) & set(simulator._tokenizer.all_special_ids)
     (simulation,) = simulator.simulate("anything", [tokens])
     for array in (simulation.expected, simulation.known, simulation.level_mass):
@@ -157,7 +161,7 @@ def test_slots_stand_where_the_pieces_put_them(tiny, form, tokens):
 def test_what_looks_like_a_special_token_is_text(tiny, text):
     simulator = AllAtOnce(tiny)
     special = set(simulator._tokenizer.all_special_ids)
-    assert not special & set(simulator._own(text, [text, text])[0].ids)
+    assert not special & set(simulator._own(list(simulator._ids(text)), [text, text])[0].ids)
     assert not special & set(simulator._ids(simulator.prompt.unit(text)))
     assert simulator._tokenizer.decode(list(simulator._ids(text))) == text
 
@@ -179,7 +183,7 @@ def test_expected_levels_are_the_mean_over_levels_and_the_mass_is_over_the_vocab
 def test_levels_stop_at_nine_where_ten_is_two_tokens(tiny):
     simulator = AllAtOnce(tiny)
     assert simulator.n_levels == 10
-    assert [simulator._tokenizer.decode([i]) for i in simulator._level_ids] == list("0123456789")
+    assert [simulator._tokenizer.decode([i]) for i in simulator._levels.ids] == list("0123456789")
 
 
 def test_tokens_below_the_mass_floor_are_not_known(tiny, short_prompt):
@@ -196,20 +200,22 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(tiny, short_pr
     jobs = jobs_of_many_lengths()
     whole = AllAtOnce(tiny, prompt=short_prompt).simulate_many(jobs)
     simulator = AllAtOnce(tiny, prompt=short_prompt)
-    run, run_heads = simulator._model.hidden, simulator._model.heads
+    simulator.simulate("cats", [["a"]])
+    model = simulator._few_shot.model
+    run, run_heads = model.hidden, model.heads
 
     def only_two_heads(prefix, ids):
         if len(ids) > 2:
             raise torch.OutOfMemoryError
         return run_heads(prefix, ids)
 
-    def only_three_rows(prefix, heads, rows, own):
-        if len(own) > 3:
+    def only_three_rows(prefix, heads, rows):
+        if len(rows) > 3:
             raise torch.OutOfMemoryError
-        return run(prefix, heads, rows, own)
+        return run(prefix, heads, rows)
 
-    monkeypatch.setattr(simulator._model, "heads", only_two_heads)
-    monkeypatch.setattr(simulator._model, "hidden", only_three_rows)
+    monkeypatch.setattr(model, "heads", only_two_heads)
+    monkeypatch.setattr(model, "hidden", only_three_rows)
     before = simulator.batch_tokens
     for ours, theirs in zip(simulator.simulate_many(jobs), whole, strict=True):
         for a, b in zip(ours, theirs, strict=True):
@@ -219,7 +225,7 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(tiny, short_pr
     def never(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(simulator._model, "hidden", never)
+    monkeypatch.setattr(model, "hidden", never)
     with pytest.raises(AutointerpError, match="no memory for one sequence"):
         simulator.simulate_many(jobs)
 
@@ -263,19 +269,22 @@ def test_tokens_are_counted_as_they_are_read(tiny, tmp_path):
         simulator = AllAtOnce(tiny, prompt=written(tmp_path, source))
         text = "".join(sequence)
         shared, rest = simulator.prompt.start("cats", text)
-        own, _ = simulator._own(rest, sequence)
+        own, _, _ = simulator._own(list(simulator._ids(rest)), sequence)
         expected = len(heads) * len(simulator._ids(shared)) + 3 * len(own.ids)
         assert simulator.count_tokens(jobs) == expected
 
 
 def test_branches_take_the_positions_they_would_have_alone():
-    assert Own([5, 6, 7, 8, 9], [0, 0, 1, 2, 2]).positions() == [0, 1, 2, 2, 3]
+    own = Own([5, 6, 7, 8, 9], [-1, 0, 1, 1, 3])
+    assert own.positions() == [0, 1, 2, 2, 3]
+    assert [own.path(place) for place in (2, 4)] == [[5, 6, 7], [5, 6, 8, 9]]
+    assert own.seen()[4].tolist() == [True, True, False, True, True]
     assert Own([5, 6]).positions() == [0, 1]
 
 
 def test_nothing_to_simulate_runs_nothing(tiny, monkeypatch):
     simulator = load_simulator("all_at_once", subject=tiny)
-    monkeypatch.setattr(simulator, "_model", None)
+    monkeypatch.setattr(all_at_once, "read_few_shot", None)
     assert simulator.simulate_many([]) == []
     (empty,) = simulator.simulate("cats", [[]])
     assert empty.expected.shape == (0,)
