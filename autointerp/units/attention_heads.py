@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autointerp.records import AutointerpError, content_key
 from autointerp.subject import Subject
+from autointerp.subject.hooks import hook_names
 from autointerp.units.base import Dense, range_of
 from autointerp.units.projections import projection_rows
 
@@ -50,7 +51,8 @@ class AttentionHeads:
         """
         read_at = f"{hook_point}.hook_z" if hook_point.endswith(".attn") else hook_point
         hook = subject.hook(read_at)
-        rows = projection_rows(hook.module) if hook.side == "input" else None
+        is_there = hook.side == "input" and _mixes_heads(subject, hook.module)
+        rows = projection_rows(hook.module) if is_there else None
         n_heads = int(subject.model.config.get_text_config().num_attention_heads)
         if rows is None:
             raise AutointerpError(
@@ -87,3 +89,9 @@ class AttentionHeads:
     def fingerprint(self) -> str:
         """Depends on the place alone: the weights are the subject's."""
         return content_key("attention heads", read_at=self.read_at, n_heads=self.n_units)
+
+
+def _mixes_heads(subject: Subject, module: nn.Module) -> bool:
+    """Whether it is a block's output projection; taken on trust in models without hook names."""
+    places = [name for name in hook_names(subject.model) if name.endswith(".attn.hook_z")]
+    return not places or any(subject.hook(place).module is module for place in places)
