@@ -246,6 +246,15 @@ class SimulatorConfig(_Stage):
     """Template in `prompts/`."""
     mass_floor: float = Field(default=0.01, ge=0, le=1)
     """Tokens on which less probability lies on levels are missing."""
+    levels: Literal["auto", "0-9", "0-10"] = "auto"
+    """`auto` is 0 to 10 where "10" is one token of the model, else 0 to 9; `0-10` reads "10" as
+    two tokens where it must."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of a forward pass; 2,048 on a CPU and 16,384 elsewhere if left out."""
+    memory_gb: float | None = Field(default=None, gt=0)
+    """What simulation may hold beside the model, in 10^9 bytes: lowers `batch_tokens`."""
+    keep_few_shot: bool = True
+    """Keep the few-shot's keys and values in the user's cache for the next run."""
 
 
 class LlmConfig(_Stage):

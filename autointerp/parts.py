@@ -141,6 +141,10 @@ class Parts:
                     "subject": self._model(settings.model),
                     "prompt": settings.prompt,
                     "mass_floor": settings.mass_floor,
+                    "levels": settings.levels,
+                    "batch_tokens": settings.batch_tokens,
+                    "memory_gb": settings.memory_gb,
+                    "keep_few_shot": settings.keep_few_shot,
                 }
             )
             self.simulators[name] = load_simulator(name, **options)

@@ -83,7 +83,8 @@ def tiny_subject() -> Callable[..., Subject]:
 
     def make(family: str, **sizes: int) -> Subject:
         model = tiny_model(family, **sizes)
-        return Subject(f"tiny {family}", model, None, torch.device("cpu"), "tiny")
+        name = f"tiny {family}"
+        return Subject(name, model, None, torch.device("cpu"), f"{name} {sorted(sizes.items())}")
 
     return make
 

@@ -26,7 +26,7 @@ def load_simulator(name: str, **options: Any) -> Simulator:
 
     | name | options |
     |---|---|
-    | `all_at_once` | `model` (as for `load_subject`; default `smollm2`) and `device`, `dtype`, or a loaded `subject`; `prompt`, `mass_floor`, `batch_tokens` |
+    | `all_at_once` | `model` (as for `load_subject`; default `smollm2`) and `device`, `dtype`, or a loaded `subject`; `prompt`, `mass_floor`, `levels`, `batch_tokens`, `memory_gb`, `keep_few_shot` |
     | `token_lookup` | none |
     | `oracle` | `rules` |
     | `noisy_oracle` | `rules` or `oracle`; `snr`, `seed` |
@@ -64,16 +64,23 @@ def _all_at_once(
     dtype: str = "auto",
     prompt: str | None = None,
     mass_floor: float = 0.01,
+    levels: str = "auto",
     batch_tokens: int | None = None,
+    memory_gb: float | None = None,
+    keep_few_shot: bool = True,
 ) -> Simulator:
     from autointerp.simulators import all_at_once  # late: it imports torch
     from autointerp.subject import load_subject
+    from autointerp.subject.embedded import cache_folder
 
     return all_at_once.AllAtOnce(
         subject or load_subject(model, device=device, dtype=dtype),
         prompt=prompt or all_at_once.DEFAULT_PROMPT,
         mass_floor=mass_floor,
+        levels=levels,
         batch_tokens=batch_tokens,
+        memory_gb=memory_gb,
+        cache=cache_folder() / "few_shot" if keep_few_shot else None,
     )
 
 

@@ -132,6 +132,8 @@ class SharedPrefixModel:
         """
         if "position_ids" not in inspect.signature(model.base_model.forward).parameters:
             raise UnsupportedAttention("it takes no positions")
+        if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+            raise UnsupportedAttention("it is spread over several devices")
         self._base, self._current = twin_with_parts(model.base_model)
         self._device = next(model.parameters()).device
         self._norm = _take_final_norm(self._base)
