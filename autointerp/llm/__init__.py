@@ -16,7 +16,8 @@ from autointerp.llm.base import (
     request_key,
 )
 from autointerp.llm.cache import ResponseCache
-from autointerp.llm.driver import CachedClient, LedgerEntry, drive
+from autointerp.llm.cached import CachedClient
+from autointerp.llm.driver import drive, drive_async
 from autointerp.llm.options import ClientOptions
 from autointerp.records import AutointerpError
 
@@ -28,7 +29,6 @@ __all__ = [
     "Capabilities",
     "ClientOptions",
     "HostedLlmClient",
-    "LedgerEntry",
     "LlmClient",
     "Message",
     "Request",
@@ -39,6 +39,7 @@ __all__ = [
     "Usage",
     "check_capabilities",
     "drive",
+    "drive_async",
     "load_client",
     "request_key",
 ]

@@ -4,7 +4,7 @@ Explainers and scorers know these shapes only. They never hold a client: they ar
 yield requests and are sent responses (`autointerp.llm.driver`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -182,6 +182,10 @@ class LlmClient(Protocol):
         ...
 
 
+Keep = Callable[[Response], Awaitable[None]]
+"""Makes an answer safe."""
+
+
 @runtime_checkable
 class HostedLlmClient(LlmClient, Protocol):
     """A language model behind a network: many requests are in flight at once."""
@@ -189,10 +193,14 @@ class HostedLlmClient(LlmClient, Protocol):
     max_concurrency: int
     """Most requests in flight."""
 
-    async def complete_one(self, request: Request) -> Response:
+    async def complete_one(self, request: Request, keep: Keep | None = None) -> Response:
         """Answer one request; may be awaited in any event loop. See `complete` for what is raised.
 
-        Time-outs, limits and outages are waited for here.
+        Limits, time-outs and outages are waited for here.
+
+        Args:
+            request: what is asked.
+            keep: awaited with the answer before it is counted as paid for and returned.
         """
         ...
 

@@ -1,15 +1,16 @@
 """Answers on disk: what was paid for once is never asked again.
 
-One SQLite file in WAL mode, safe with several processes. An answer is committed before `put_many`
-returns, so a killed process repeats at most what was in flight. The first answer to a key stays.
+One SQLite file in WAL mode, safe with several processes, shared by all runs under a results
+folder. An answer is committed before `put_many` returns, so a killed process repeats at most what
+was in flight. The first answer to a key stays.
 """
 
+import contextlib
 import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,93 +29,135 @@ _WAIT_SECONDS = 60.0
 class ResponseCache:
     """Responses by key. Failed ones are not kept: they are to be asked again."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         """Open the cache, or make it.
 
+        Args:
+            path: the file.
+            read_only: what is there is used, nothing is added.
+
         Raises:
-            AutointerpError: where the file is no cache, or one of another version.
+            AutointerpError: where the file is no cache, one of another version, or lies where it
+                cannot be opened or shared.
         """
         self.path = Path(path)
-        self._lock = threading.Lock()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
-            )
+        self.read_only = read_only
+        self._read_lock, self._write_lock = threading.Lock(), threading.Lock()
+        with self._explained("cannot be opened"):
+            if not read_only:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Two connections: in WAL mode readers need not wait for a writer's disk.
+            self._writer = self._connect()
             self._prepare()
-        except (OSError, sqlite3.Error) as error:
-            raise AutointerpError(
-                f"the response cache {str(self.path)!r} cannot be opened: {error}; move the file "
-                "away to start an empty one"
-            ) from error
+            self._reader = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        mode = "ro" if self.read_only else "rwc"
+        return sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_WAIT_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
 
     def _prepare(self) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("BEGIN IMMEDIATE")
-        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if version == 0 and tables == 0:
-            self._connection.execute(
+        if not self.read_only:
+            (mode,) = self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise sqlite3.OperationalError(
+                    f"its file system allows the journal mode {mode!r} only, not WAL (is it a "
+                    "network drive?)"
+                )
+            self._writer.execute("PRAGMA synchronous = FULL")
+            self._writer.execute("BEGIN IMMEDIATE")
+        version = int(self._writer.execute("PRAGMA user_version").fetchone()[0])
+        tables = self._writer.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if version == 0 and tables == 0 and not self.read_only:
+            self._writer.execute(
                 "CREATE TABLE responses (key TEXT PRIMARY KEY, response TEXT NOT NULL, "
                 "created TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) WITHOUT ROWID"
             )
-            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._writer.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         elif version != SCHEMA_VERSION:
-            self._connection.execute("ROLLBACK")
+            if not self.read_only:
+                self._writer.execute("ROLLBACK")
             raise AutointerpError(
                 f"the response cache {str(self.path)!r} has version {version}, this autointerp "
-                f"reads version {SCHEMA_VERSION}: move the file away to start an empty one"
+                f"reads version {SCHEMA_VERSION}: move the file away to start an empty one, or "
+                "name another with llm.cache"
             )
-        self._connection.execute("COMMIT")
+        if not self.read_only:
+            self._writer.execute("COMMIT")
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Response]:
-        """The responses there are; a row that cannot be read is dropped with a warning."""
+        """The responses there are; a row that cannot be read is dropped with a warning.
+
+        Raises:
+            AutointerpError: where the file cannot be read.
+        """
         wanted = list(dict.fromkeys(keys))
         rows: list[tuple[str, str]] = []
-        with self._lock:
+        with self._explained("cannot be read"), self._read_lock:
             for start in range(0, len(wanted), _KEYS_PER_QUERY):
                 part = wanted[start : start + _KEYS_PER_QUERY]
                 marks = ",".join("?" * len(part))
                 query = f"SELECT key, response FROM responses WHERE key IN ({marks})"
-                rows.extend(self._connection.execute(query, part))
+                rows.extend(self._reader.execute(query, part))
         found: dict[str, Response] = {}
         for key, text in rows:
             try:
                 found[key] = _from_json(text)
             except (ValueError, KeyError, TypeError) as error:
                 _log.warning("response cache %s: row %s is corrupt (%r)", self.path, key, error)
-                with self._lock:
-                    self._connection.execute("DELETE FROM responses WHERE key = ?", (key,))
+                self._drop(key)
         return found
 
+    def get(self, key: str) -> Response | None:
+        """The response to a key, or `None`. Errors as in `get_many`."""
+        return self.get_many((key,)).get(key)
+
+    def _drop(self, key: str) -> None:
+        if self.read_only:
+            return
+        with self._explained("cannot be written"), self._write_lock:
+            self._writer.execute("DELETE FROM responses WHERE key = ?", (key,))
+
     def put_many(self, responses: Mapping[str, Response]) -> None:
-        """Store responses in one transaction, committed on return; failed ones are left out."""
+        """Store responses in one transaction, committed on return; failed ones are left out.
+
+        Raises:
+            AutointerpError: where the file cannot be written, such as on a full disk.
+        """
         rows = [
-            (key, json.dumps(asdict(response), ensure_ascii=False))
+            (key, _to_json(response))
             for key, response in responses.items()
             if response.status is not ResponseStatus.FAILED
         ]
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
+        if self.read_only or not rows:
+            return
+        with self._explained("cannot be written"), self._write_lock:
+            self._writer.execute("BEGIN IMMEDIATE")
             try:
-                self._connection.executemany(
+                self._writer.executemany(
                     "INSERT INTO responses (key, response) VALUES (?, ?) ON CONFLICT DO NOTHING",
                     rows,
                 )
+                self._writer.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):
+                    self._writer.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._connection.execute("SELECT count(*) FROM responses").fetchone()[0])
+        with self._explained("cannot be read"), self._read_lock:
+            return int(self._reader.execute("SELECT count(*) FROM responses").fetchone()[0])
 
     def close(self) -> None:
         """Close the file; the cache cannot be used afterwards."""
-        with self._lock:
-            self._connection.close()
+        with self._read_lock, self._write_lock:
+            self._reader.close()
+            self._writer.close()
 
     def __enter__(self) -> "ResponseCache":
         return self
@@ -122,9 +165,47 @@ class ResponseCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Generator[None]:
+        """Turn what SQLite and the file system say into what the user can do."""
+        try:
+            yield
+        except (OSError, sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+            text = str(error)
+            if "locked" in text or "busy" in text:
+                remedy = (
+                    f"another process has held it for {_WAIT_SECONDS:g} seconds: wait for it, or "
+                    "name another file with llm.cache"
+                )
+            elif "malformed" in text or "not a database" in text:
+                remedy = (
+                    "move the file away to start an empty one (`sqlite3 FILE .recover` may save "
+                    "what it held)"
+                )
+            elif "full" in text:
+                remedy = "make room on the disk and run again"
+            elif "unable to open" in text and self.read_only:
+                remedy = "llm.cache is read_only, so the file must be there"
+            else:
+                remedy = (
+                    "put it on a disk of this machine with llm.cache: PATH, or move the file away "
+                    "to start an empty one"
+                )
+            raise AutointerpError(
+                f"the response cache {str(self.path)!r} {what}: {text}; {remedy}"
+            ) from error
+
+
+def _to_json(response: Response) -> str:
+    """A response as its row holds it."""
+    fields = {**vars(response), "usage": vars(response.usage)}
+    if response.logprobs is not None:
+        fields["logprobs"] = [vars(item) for item in response.logprobs]
+    return json.dumps(fields, ensure_ascii=False)
+
 
 def _from_json(text: str) -> Response:
-    """The inverse of `asdict` for a response.
+    """The inverse of `_to_json`.
 
     Raises:
         ValueError, KeyError, TypeError: where the text is none.

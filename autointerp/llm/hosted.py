@@ -7,18 +7,28 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
 
-from autointerp.llm.base import Request, Response, ResponseStatus, check_capabilities
+from autointerp.llm.base import (
+    Keep,
+    Request,
+    Response,
+    ResponseStatus,
+    check_capabilities,
+    request_key,
+)
 from autointerp.llm.capabilities import capabilities_of
-from autointerp.llm.keys import check_options, scrub, scrub_value
-from autointerp.llm.limits import Limiter
+from autointerp.llm.keys import by_vendor, check_options, scrub, scrub_value
+from autointerp.llm.limits import Limiter, Slot
 from autointerp.llm.loop import in_background, run_sync, shared
 from autointerp.llm.options import ClientOptions
 from autointerp.llm.retries import Problem, ProviderDownError, ProviderError, problem_of
 from autointerp.records import AutointerpError, content_key
+
+if TYPE_CHECKING:
+    from autointerp.llm.budget import Meter
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +82,10 @@ class HostedClient(ABC):
         )
         self.on_notice: Callable[[str], None] | None = None
         """Hears when the provider stops and begins to answer; called in the background."""
+        self.meter: Meter | None = None
+        """Guards the budget: hears of every attempt before it is sent, and how it ended."""
         self._health = _Health(self.name)
+        self._sending: set[asyncio.Task[Response]] = set()
 
     @abstractmethod
     def _sdk(self) -> Any:
@@ -101,9 +114,14 @@ class HostedClient(ABC):
         """As `complete`, from any event loop."""
         return await in_background(self._complete(requests))
 
-    async def complete_one(self, request: Request) -> Response:
+    async def complete_one(self, request: Request, keep: Keep | None = None) -> Response:
         """Answer one request. See `HostedLlmClient.complete_one`."""
-        return await in_background(self._complete_one(request))
+        return await in_background(self._complete_one(request, keep))
+
+    async def drain(self, seconds: float) -> None:
+        """Wait so long at most for what was sent, though nobody waits for its answer any more."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=seconds)
 
     async def _complete(self, requests: Sequence[Request]) -> list[Response]:
         # No more tasks than can be in flight: a list may be long.
@@ -112,7 +130,7 @@ class HostedClient(ABC):
 
         async def work() -> None:
             for place in places:
-                responses[place] = await self._complete_one(requests[place])
+                responses[place] = await self._complete_one(requests[place], None)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -122,7 +140,7 @@ class HostedClient(ABC):
             raise errors.exceptions[0] from None
         return [responses[place] for place in range(len(requests))]
 
-    async def _complete_one(self, request: Request) -> Response:
+    async def _complete_one(self, request: Request, keep: Keep | None) -> Response:
         check_capabilities(self, request)
         tries = _Tries(self)
         try:
@@ -130,36 +148,84 @@ class HostedClient(ABC):
                 retry=tries.wanted, wait=tries.wait, stop=tries.over, reraise=True
             ):
                 with attempt:
-                    return await self._attempt(request)
+                    return await self._attempt(request, keep)
         except ProviderError as error:
-            return self._without_answer(error.problem, tries.attempts)
-        raise AssertionError("tenacity ends by an answer or an error")
+            problem = error.problem
+        else:
+            raise AssertionError("tenacity ends by an answer or an error")
+        # Outside of `except`: the error that the user sees carries no other along.
+        return self._without_answer(problem, tries.attempts)
 
-    async def _attempt(self, request: Request) -> Response:
-        """One attempt within the limits; every problem of the provider is a `ProviderError`."""
-        limiter = self.limiter
-        async with limiter.slot(_about_tokens(request)) as slot:
+    async def _attempt(self, request: Request, keep: Keep | None) -> Response:
+        """One attempt, within the limits.
+
+        Once it is sent, it is seen to its end even where nobody waits for it any more: it is paid
+        for, and kept for the next time.
+        """
+        slot = await self.limiter.acquire(_about_tokens(request))
+        sending = asyncio.create_task(self._send(request, slot, keep))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sent)
+        return await asyncio.shield(sending)
+
+    def _sent(self, sending: asyncio.Task[Response]) -> None:
+        self._sending.discard(sending)
+        if not sending.cancelled():
+            sending.exception()  # seen, also where nobody waits for it
+
+    async def _send(self, request: Request, slot: Slot, keep: Keep | None) -> Response:
+        """Send a request, keep and count its answer; every problem is a `ProviderError`."""
+        started = time.monotonic()
+        ticket: int | None = None
+        try:
+            if self.meter is not None:
+                vendor = by_vendor(self.provider, self.options)
+                key = request_key(self, request)
+                ticket = self.meter.begin(key, request, self.name, vendor=vendor)
             try:
                 # The SDK's time-out is for each piece of a reply: a slow drip would never end.
                 async with asyncio.timeout(self.options.timeout):
                     response = await self._ask(request)
-            except Exception as error:
+            except BaseException as error:
                 problem = problem_of(error)
+                self._count_failure(ticket, problem)
                 if problem is None:
                     raise
-                if problem.busy:
-                    limiter.slow_down(slot.sent_at, problem.retry_after)
-                if problem.kind == "again":
-                    self._say(self._health.failed(problem, self.options.give_up_after))
-                else:
-                    self._say(self._health.answered())
-                # Not `from error`: the SDK's errors carry the request, and with it the key.
-                raise ProviderError(problem) from None
-            usage = response.usage
-            slot.used = usage.input_tokens + usage.output_tokens or slot.used
-        limiter.went_well()
-        self._say(self._health.answered())
-        return _scrubbed(response)
+            else:
+                problem = None
+                response = _scrubbed(response)
+                usage = response.usage
+                slot.used = usage.input_tokens + usage.output_tokens or slot.used
+                if keep is not None:
+                    await keep(response)
+                if self.meter is not None and ticket is not None:
+                    self.meter.answered(ticket, response, seconds=time.monotonic() - started)
+                self.limiter.went_well()
+                self._say(self._health.answered())
+                return response
+        finally:
+            self.limiter.release(slot)
+        self._note(problem, slot)
+        # Outside of `except`: the SDK's errors carry the request, and with it the key.
+        raise ProviderError(problem)
+
+    def _note(self, problem: Problem, slot: Slot) -> None:
+        """Learn from a failed attempt."""
+        if problem.busy:
+            self.limiter.slow_down(slot.sent_at, problem.retry_after)
+        if problem.kind == "again":
+            self._say(self._health.failed(problem, self.options.give_up_after))
+        else:
+            self._say(self._health.answered())
+
+    def _count_failure(self, ticket: int | None, problem: Problem | None) -> None:
+        """An error status costs nothing; an answer that never came may have been paid for."""
+        if self.meter is None or ticket is None:
+            return
+        if problem is not None and problem.status is not None:
+            self.meter.refused(ticket)
+        else:
+            self.meter.lost(ticket)
 
     def _without_answer(self, problem: Problem, attempts: int) -> Response:
         """The response where there is none, or the error that stops everything."""

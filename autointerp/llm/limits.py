@@ -8,8 +8,8 @@ decrease: Chiu and Jain 1989).
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 Clock = Callable[[], float]
 
@@ -78,9 +78,8 @@ class Limiter:
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
 
-    @asynccontextmanager
-    async def slot(self, tokens: float) -> AsyncGenerator["Slot"]:
-        """Wait until a request of about so many tokens may be sent; it is in flight inside."""
+    async def acquire(self, tokens: float) -> "Slot":
+        """Wait until a request of about so many tokens may be sent. `release` what is returned."""
         async with self._turn:
             while True:
                 if self.in_flight and self.in_flight + 1 > self.allowed:
@@ -93,13 +92,13 @@ class Limiter:
             self.in_flight += 1
             self._requests.take(1)
             self._tokens.take(tokens)
-        slot = Slot(self._clock(), tokens)
-        try:
-            yield slot
-        finally:
-            self.in_flight -= 1
-            self._tokens.take(slot.used - tokens)
-            self._freed.set()
+        return Slot(self._clock(), tokens, tokens)
+
+    def release(self, slot: "Slot") -> None:
+        """The request is no longer in flight."""
+        self.in_flight -= 1
+        self._tokens.take(slot.used - slot.reserved)
+        self._freed.set()
 
     def went_well(self) -> None:
         """An answer came: a little more may be in flight."""
@@ -127,10 +126,15 @@ class Limiter:
         return max(pause, self._requests.delay(), self._tokens.delay())
 
 
+@dataclass
 class Slot:
     """One request in flight."""
 
-    def __init__(self, sent_at: float, tokens: float) -> None:
-        self.sent_at = sent_at
-        self.used = tokens
-        """Tokens it took; to be corrected once they are known."""
+    sent_at: float
+    """By the limiter's clock."""
+
+    reserved: float
+    """Tokens it was thought to take."""
+
+    used: float
+    """Tokens it took; to be corrected once they are known."""

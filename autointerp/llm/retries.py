@@ -56,7 +56,7 @@ class ProviderError(Exception):
         self.problem = problem
 
 
-def problem_of(error: Exception) -> Problem | None:
+def problem_of(error: BaseException) -> Problem | None:
     """What is wrong at the provider; `None` for an error of our own, which nobody may hide."""
     if isinstance(error, ProviderError):
         return error.problem

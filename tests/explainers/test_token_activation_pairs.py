@@ -155,7 +155,12 @@ def test_an_answer_in_words_is_the_explanation():
     assert (explanation.unit, explanation.key) == (UNIT, "key")
     assert explanation.details == {
         "answer": "The unit responds to words for animals.",
-        "usage": {"input_tokens": 100, "cached_tokens": 20, "output_tokens": 5},
+        "usage": {
+            "input_tokens": 100,
+            "cached_tokens": 20,
+            "output_tokens": 5,
+            "cache_write_tokens": 0,
+        },
         "model": "scripted",
         "sequences": [f"{n:016x}" for n in (2, 3, 1)],
     }

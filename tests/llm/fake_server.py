@@ -418,10 +418,11 @@ def _exhaust(value: Any) -> None:
     if isinstance(value, dict):
         for item in value.values():
             _exhaust(item)
-    elif isinstance(value, Generator) or type(value).__name__ == "ValidatorIterator":
-        for item in value:
-            _exhaust(item)
-    elif isinstance(value, list | tuple):
+    elif (
+        isinstance(value, Generator)
+        or type(value).__name__ == "ValidatorIterator"
+        or isinstance(value, list | tuple)
+    ):
         for item in value:
             _exhaust(item)
 
@@ -527,7 +528,7 @@ async def _send(
     writer: asyncio.StreamWriter,
     status: int,
     body: bytes,
-    headers: Mapping[str, str] = {},  # noqa: B006
+    headers: Mapping[str, str] = {},
 ) -> None:
     writer.write(_head(status, len(body), headers) + body)
     await writer.drain()
