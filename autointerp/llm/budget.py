@@ -49,6 +49,17 @@ def most_input_tokens(request: Request) -> int:
     return text + _PER_SCHEMA + 2 * len(repr(request.schema).encode())
 
 
+def worst_case(
+    request: Request, price: Price | None, *, batch: bool = False
+) -> tuple[int, float | None]:
+    """The most tokens that a request can take and the most money; `None` without a price."""
+    n_input = most_input_tokens(request)
+    usd = price.most(n_input, request.max_tokens) if price is not None else None
+    if usd is not None and batch and price is not None:
+        usd *= price.batch or 1.0
+    return n_input + request.max_tokens, usd
+
+
 class Meter:
     """Guards a budget and keeps the ledger. Safe with threads; one process holds a run."""
 
@@ -98,44 +109,39 @@ class Meter:
         Raises:
             BudgetSpentError: where it could pass the budget; nothing is reserved then.
         """
-        return self.begin_many([(key, request)], model, vendor=vendor, mode=mode)
+        price = self.price(model, vendor=vendor)
+        tokens, usd = worst_case(request, price, batch=mode == "batch")
+        return self.reserve(Reservation(key, request.purpose, model, tokens, usd, mode), price)
 
-    def begin_many(
-        self,
-        requests: Sequence[tuple[str, Request]],
-        model: str,
-        *,
-        vendor: bool = True,
-        mode: str = "live",
-        key: str = "",
-    ) -> int:
-        """Reserve the worst case of requests that are sent together, under one ticket.
-
-        Args:
-            requests: pairs of key and request.
-            model: as in configs.
-            vendor: whether the vendor's own server answers.
-            mode: `live` or `batch`; a batch is reserved at the full price too.
-            key: of them together; the first request's if left out.
+    def reserve(self, row: Reservation, price: Price | None) -> int:
+        """Reserve what requests can cost at most, committed on return; returns their ticket.
 
         Raises:
             BudgetSpentError: where they could pass the budget; nothing is reserved then.
         """
-        price = self.price(model, vendor=vendor)
-        tokens, usd = 0, 0.0 if price is not None else None
-        for _, request in requests:
-            n_input = most_input_tokens(request)
-            tokens += n_input + request.max_tokens
-            cost = price.most(n_input, request.max_tokens) if price is not None else None
-            usd = None if usd is None or cost is None else usd + cost
-        row = Reservation(
-            key or requests[0][0], requests[0][1].purpose, model, tokens, usd, mode, len(requests)
-        )
         with self._lock:
             self._check_room(row)
             (ticket,) = self.ledger.reserve([row])
             self._reserved[ticket], self._prices[ticket] = row, price
         return ticket
+
+    def how_many_fit(self, bounds: Sequence[tuple[int, float | None]]) -> int:
+        """How many of some requests, from the first on, the budget allows together.
+
+        Args:
+            bounds: per request what `worst_case` says.
+        """
+        with self._lock:
+            tokens = self._tokens + sum(r.tokens for r in self._reserved.values())
+            usd = self._usd + sum(r.usd or 0.0 for r in self._reserved.values())
+        for place, (more, dollars) in enumerate(bounds):
+            tokens += more
+            usd += dollars or 0.0
+            if self.limits.tokens is not None and tokens > self.limits.tokens:
+                return place
+            if self.limits.usd is not None and (dollars is None or usd > self.limits.usd):
+                return place
+        return len(bounds)
 
     def answered(self, ticket: int, response: Response, *, seconds: float = 0.0) -> None:
         """Replace a reservation by what the provider counted."""
@@ -158,9 +164,13 @@ class Meter:
 
     def settle(self, ticket: int, spent: Sequence[Spending]) -> None:
         """Replace a reservation by spending, in the ledger and here."""
+        self.ledger.settle([ticket], spent)
+        self.forget(ticket, spent)
+
+    def forget(self, ticket: int, spent: Sequence[Spending] = ()) -> None:
+        """Follow a ledger that has settled a ticket already."""
         with self._lock:
-            self.ledger.settle([ticket], spent)
-            del self._reserved[ticket]
+            self._reserved.pop(ticket, None)
             self._prices.pop(ticket, None)
             for row in spent:
                 self._count(row)
