@@ -23,6 +23,7 @@ from autointerp.records import (
 )
 from autointerp.subject import Subject, load_subject
 from autointerp.units.sae.formats import saelens
+from autointerp.units.sae.load import load_sae
 from autointerp.units.sae.model import SparseAutoencoder
 from autointerp.units.sae.training import (
     Progress,
@@ -56,6 +57,7 @@ def train_sae(
         config.subject.model,
         device=config.subject.device,
         dtype=config.subject.dtype,
+        device_map=config.subject.device_map,
         trust_remote_code=config.subject.trust_remote_code,
     )
     corpus = read_corpus(
@@ -132,7 +134,7 @@ def train_sae(
         "schema_version": SCHEMA_VERSION,
     }
     saelens.write_topk(output, sae, metadata, dtype)
-    stored = saelens.read(output)
+    stored = load_sae(output)
     metrics = {
         **evaluate_reconstruction(stored, held),
         "n_training_documents": len(training),

@@ -124,7 +124,7 @@ def test_jumprelu_keeps_what_is_strictly_above_its_threshold():
 
 def test_decoding_a_normalised_dictionary_needs_its_input():
     sae = random_sae("relu", normalisation="layer_norm")
-    with pytest.raises(ValueError, match="needs the input x"):
+    with pytest.raises(AutointerpError, match=r"give the input, decode\(f, x\)"):
         sae.decode(torch.zeros(1, 40))
 
 

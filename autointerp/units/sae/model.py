@@ -14,6 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autointerp.records import AutointerpError
+
+_BACK = "autointerp_back"
+"""Attribute of latents that `encode` returned: the way back from the normalised input."""
+
 ACTIVATIONS = ("relu", "jumprelu", "topk", "groupmax", "gated")
 NORMALISATIONS = ("none", "layer_norm", "constant_norm")
 
@@ -35,7 +40,7 @@ class SparseAutoencoder:
     """[d_in] float32, subtracted on the way in; zeros where a format does not."""
 
     W_dec: Tensor
-    """[n_latents, d_out] float32."""
+    """[n_latents, d_out] float32; [0, d_out] where the files hold no decoder."""
 
     b_dec: Tensor
     """[d_out] float32."""
@@ -61,6 +66,9 @@ class SparseAutoencoder:
     hook_out: str | None = None
     """Hook point it reconstructs; equals `hook_in` for an autoencoder."""
 
+    format: str | None = None
+    """Format of the checkpoint it was read from; `None` for one made here."""
+
     metadata: dict[str, Any] = field(default_factory=dict[str, Any])
     """What else the files say: model name, context size, training data."""
 
@@ -79,10 +87,18 @@ class SparseAutoencoder:
         """Width of what it reconstructs."""
         return self.W_dec.shape[1]
 
+    @property
+    def has_decoder(self) -> bool:
+        """Whether it can reconstruct; some are saved for their latents alone."""
+        return len(self.W_dec) > 0
+
     def __repr__(self) -> str:
+        kept = f", k={self.k}" if self.k is not None else ""
+        out = f", hook_out={self.hook_out}" if self.hook_out != self.hook_in else ""
         return (
-            f"SparseAutoencoder({self.architecture}, n_latents={self.n_latents}, "
-            f"d_in={self.d_in}, d_out={self.d_out}, hook_in={self.hook_in})"
+            f"SparseAutoencoder({self.architecture}{kept}, n_latents={self.n_latents}, "
+            f"d_in={self.d_in}, d_out={self.d_out}, hook_in={self.hook_in}{out}"
+            + (f", format={self.format})" if self.format else ")")
         )
 
     def to(self, device: torch.device | str) -> "SparseAutoencoder":
@@ -101,7 +117,11 @@ class SparseAutoencoder:
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents of hidden states: [n_tokens, d_in] → [n_tokens, n_latents], never negative."""
-        return self.activate(self.pre_activations(x))
+        normal, back = self._normalise(x.float())
+        f = self.activate((normal - self.b_pre) @ self.W_enc + self.b_enc)
+        if back is not None:
+            setattr(f, _BACK, back)
+        return f
 
     def encode_topk(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`encode` of a `topk` dictionary without the zeros: values and indices, [n_tokens, k]."""
@@ -130,18 +150,30 @@ class SparseAutoencoder:
         return torch.zeros_like(z).scatter_(-1, indices, values.relu())
 
     def decode(self, f: Tensor, x: Tensor | None = None) -> Tensor:
-        """x̂ from latents; `x` [n_tokens, d_in] is needed where normalisation or a skip reads it."""
+        """x̂ from latents, [n_tokens, n_latents] → [n_tokens, d_out].
+
+        Args:
+            f: latents. Where the input is normalised at run time and `x` is left out, they must be
+                the very tensor that `encode` returned, which knows the way back.
+            x: the input [n_tokens, d_in]; adds the linear path of a skip transcoder, which is left
+                out without it.
+
+        Raises:
+            AutointerpError: where the way back is not known, or the files held no decoder.
+        """
+        if not self.has_decoder:
+            raise AutointerpError("this dictionary's files hold no decoder: it has latents only")
         reconstruction = f @ self.W_dec + self.b_dec
-        if self.normalisation != "none" or self.W_skip is not None:
-            if x is None:
-                raise ValueError(
-                    "decode(f, x) needs the input x here: this dictionary normalises it or has a "
-                    "skip connection"
+        if self.normalisation != "none":
+            back = getattr(f, _BACK, None) if x is None else self._normalise(x.float())[1]
+            if back is None:
+                raise AutointerpError(
+                    f"this dictionary undoes a {self.normalisation} of its input: give the input, "
+                    "decode(f, x), or the very latents that encode(x) returned"
                 )
-            _, back = self._normalise(x.float())
             reconstruction = back(reconstruction)
-            if self.W_skip is not None:
-                reconstruction = reconstruction + x.float() @ self.W_skip
+        if self.W_skip is not None and x is not None:
+            reconstruction = reconstruction + x.float() @ self.W_skip
         return reconstruction
 
     def fingerprint(self) -> str:
@@ -154,13 +186,14 @@ class SparseAutoencoder:
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def _normalise(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def _normalise(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
+        """The input as the encoder takes it, and the way back to its units, if there is any."""
         if self.normalisation == "layer_norm":
             mean = x.mean(-1, keepdim=True)
             # Unbiased deviation, and no epsilon on the way back: as the format's owners do it.
             deviation = x.std(-1, keepdim=True)
             return (x - mean) / (deviation + 1e-5), lambda y: y * deviation + mean
         if self.normalisation == "constant_norm":
-            scale = x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True)
+            scale = x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True).clamp_min(1e-12)
             return x * scale, lambda y: y / scale
-        return x, lambda y: y
+        return x, None
