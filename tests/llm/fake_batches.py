@@ -262,8 +262,8 @@ def _line(vendor: str, key: str, kind: str, reply: dict[str, Any]) -> str:
         elif kind == "expired":
             result = {"type": "expired"}
         return json.dumps({"custom_id": key, "result": result})
-    row: dict[str, Any] = {"id": "x", "custom_id": key, "error": None,
-                           "response": {"status_code": 200, "request_id": "r", "body": reply}}  # fmt: skip
+    response = {"status_code": 200, "request_id": "r", "body": reply}
+    row: dict[str, Any] = {"id": "x", "custom_id": key, "error": None, "response": response}
     if kind == "errored":
         row["response"] = {"status_code": 500, "body": {"error": {"message": "scripted"}}}
     elif kind == "expired":

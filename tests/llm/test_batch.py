@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from autointerp.llm import ClientOptions, Message, Request, ResponseCache, ResponseStatus
-from autointerp.llm import load_client, request_key
+from autointerp.llm import (
+    ClientOptions,
+    Message,
+    Request,
+    ResponseCache,
+    ResponseStatus,
+    load_client,
+    request_key,
+)
 from autointerp.llm.batch import BatchClient, BatchInDoubtError, BatchOptions
 from autointerp.llm.budget import BudgetSpentError, Limits, Meter
 from autointerp.llm.prices import load_prices
@@ -316,9 +323,11 @@ def test_in_doubt_the_run_stops_and_says_what_to_do(
             with pytest.raises(Killed):
                 client.complete(asked(12))
         for _ in range(2):
-            with process(tmp_path, server, vendor) as client:
-                with pytest.raises(BatchInDoubtError, match="autointerp batches RUN --adopt"):
-                    client.complete(asked(12))
+            with (
+                process(tmp_path, server, vendor) as client,
+                pytest.raises(BatchInDoubtError, match="autointerp batches RUN --adopt"),
+            ):
+                client.complete(asked(12))
         assert len(fake.batches) == 1
         with process(tmp_path, server, vendor) as client:
             (row,) = client.log.open()
@@ -330,9 +339,11 @@ def test_in_doubt_the_run_stops_and_says_what_to_do(
 def test_a_refused_batch_stops_the_run_and_costs_nothing(tmp_path: Path) -> None:
     with FakeServer() as server:
         FakeBatches(server, refuse="the model takes no batches")
-        with process(tmp_path, server, "openai") as client:
-            with pytest.raises(AutointerpError, match="takes no batches.*llm.mode to live"):
-                client.complete(asked(12))
+        with (
+            process(tmp_path, server, "openai") as client,
+            pytest.raises(AutointerpError, match=r"takes no batches.*llm.mode to live"),
+        ):
+            client.complete(asked(12))
         found = totals(tmp_path)
         assert found["requests"] == found["in_flight"] == found["usd"] == 0
         assert server.count("/v1/chat/completions") == 0
@@ -352,9 +363,11 @@ def test_few_requests_are_asked_live(vendor: str, tmp_path: Path) -> None:
 def test_a_budget_sends_what_fits_and_keeps_it(vendor: str, tmp_path: Path) -> None:
     with FakeServer() as server:
         fake = FakeBatches(server)
-        with process(tmp_path, server, vendor, limits=Limits(tokens=300)) as client:
-            with pytest.raises(BudgetSpentError, match="raise budget.tokens"):
-                client.complete(asked(40))
+        with (
+            process(tmp_path, server, vendor, limits=Limits(tokens=300)) as client,
+            pytest.raises(BudgetSpentError, match=r"raise budget.tokens"),
+        ):
+            client.complete(asked(40))
         charged = fake.charged["input_tokens"] + fake.charged["output_tokens"]
         assert 0 < charged <= 300
         done = len(fake.sent)
