@@ -1,11 +1,12 @@
 """Sources of every type from their configs, in one run."""
 
 import json
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -56,22 +57,12 @@ def every_source(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def recorded(config: RunConfig) -> dict[str, list[Any]]:
-    """source → its unit records as stored."""
-    store = RunStore(str(config.output))
-    return {
-        name: list(store.read_units(summary.unit for summary in store.units(name)))
-        for name in config.sources
-    }
-
-
-def same_unit(a: Any, b: Any) -> bool:
-    def facts(record: Any) -> tuple[Any, ...]:
-        plain = replace(record, activations=np.zeros(0), masked=np.zeros(0))
-        return record.activations.tobytes(), record.masked.tobytes(), plain.window, plain.stratum
-
-    return (a.unit, a.statistics, [facts(r) for r in a.records]) == (
-        *(b.unit, b.statistics, [facts(r) for r in b.records]),
+def stored(config: RunConfig, name: str) -> tuple[pa.Table, pa.Table]:
+    """All windows of a source, activations with them, and the statistics of all its units."""
+    records = Path(str(config.output)) / "records"
+    return tuple(
+        pq.read_table(records / file).replace_schema_metadata(None)
+        for file in (f"{name}.parquet", f"{name}.statistics.parquet")
     )
 
 
@@ -85,9 +76,8 @@ def together(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
 
 
 def test_sources_of_every_type_are_recorded_in_one_pass(together: RunConfig) -> None:
-    found = recorded(together)
-    n_units = {name: len(units) for name, units in found.items()}
-    assert n_units == {
+    store = RunStore(str(together.output))
+    assert {name: len(store.units(name)) for name in together.sources} == {
         "neurons": 2 * 64,
         "sparse": 2 * 64,
         "latents": 24,
@@ -98,8 +88,7 @@ def test_sources_of_every_type_are_recorded_in_one_pass(together: RunConfig) -> 
         "pca": 2 * 6,
         "probes": 2 * 5,
     }
-    for name, units in found.items():
-        assert any(unit.records for unit in units), name
+    assert all(stored(together, name)[0].num_rows for name in together.sources)
 
 
 @pytest.mark.parametrize("name", ["sparse", "latents", "heads", "channels", "random", "pca"])
@@ -109,16 +98,18 @@ def test_a_source_alone_has_the_windows_and_values_it_has_among_others(
     write_corpus(tmp_path / "corpus.jsonl")
     config = small_config(tmp_path, tiny_folder, sources={name: every_source(tmp_path)[name]})
     run(config, until="record")
-    alone, among = recorded(config)[name], recorded(together)[name]
-    assert len(alone) == len(among)
-    assert all(same_unit(a, b) for a, b in zip(alone, among, strict=True))
+    alone, among = stored(config, name), stored(together, name)
+    assert alone[0].equals(among[0]) and alone[1].equals(among[1])
 
 
 def test_sparsified_units_fire_on_l0_places_of_every_token(together: RunConfig) -> None:
-    units = recorded(together)["sparse"]
-    for split in units[0].statistics:
-        n_tokens = units[0].statistics[split].n_tokens
-        assert sum(unit.statistics[split].n_active for unit in units) == 6 * n_tokens
+    n_active: Counter[str] = Counter()
+    n_tokens: dict[str, int] = {}
+    for unit in stored(together, "sparse")[1]["statistics"].to_pylist():
+        for split in unit:
+            n_active[split["split"]] += split["n_active"]
+            n_tokens[split["split"]] = split["n_tokens"]
+    assert n_active == {split: 6 * n for split, n in n_tokens.items()}
 
 
 def test_fitted_directions_are_kept_so_that_a_resumed_run_has_the_same_units(
@@ -133,16 +124,11 @@ def test_fitted_directions_are_kept_so_that_a_resumed_run_has_the_same_units(
     kept = Path(str(config.output)) / "directions" / "pca.safetensors"
     before = kept.read_bytes()
     assert before == (Path(str(together.output)) / "directions" / "pca.safetensors").read_bytes()
-    store = RunStore(str(config.output))
-    key = store.records_key("pca")
     run(config, until="record")
-    assert kept.read_bytes() == before and store.records_key("pca") == key == RunStore(
-        str(together.output)
-    ).records_key("pca")
-    assert all(
-        same_unit(a, b)
-        for a, b in zip(recorded(config)["pca"], recorded(together)["pca"], strict=True)
-    )
+    assert kept.read_bytes() == before
+    keys = {RunStore(str(c.output)).records_key("pca") for c in (config, together)}
+    assert len(keys) == 1 and None not in keys
+    assert stored(config, "pca")[0].equals(stored(together, "pca")[0])
 
 
 def fitted_rows(config: RunConfig) -> torch.Tensor:
@@ -209,7 +195,7 @@ def test_keys_of_another_kind_are_refused(source: dict[str, Any], said: str) -> 
         ({"kind": "pca", "n": 33}, "32 channels, so at most 32 principal components, not n = 33"),
         ({"kind": "file", "path": "nowhere"}, "there is no such file"),
         ({"kind": "basis", "sparsify": {"l0": 33}}, "sparsify.l0 is 33, but there are 32"),
-        ({"kind": "pca", "n": 6, "fit_tokens": 2}, "at least 7 are needed: lower `n`"),
+        ({"kind": "pca", "fit_tokens": 2}, "at least 33 are needed: lower `n`"),
         ({"kind": "basis", "hook_point": "blocks.7.hook_resid_post"}, "does not exist"),
     ],
 )
