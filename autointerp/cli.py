@@ -34,6 +34,12 @@ OutputOption = Annotated[
     Path | None, typer.Option("--output", help="The run's folder; overrides the config's.")
 ]
 
+CacheOption = Annotated[
+    str | None,
+    typer.Option("--cache", help="Answers of language models that were paid for: shared, off, "
+                 "read_only, or a file; overrides the config's llm.cache."),
+]  # fmt: skip
+
 
 @app.command()
 def demo(
@@ -59,10 +65,11 @@ def run(
     config: ConfigPath,
     unit: UnitOption = None,
     output: OutputOption = None,
+    cache: CacheOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """All stages. Run it again to go on where it stopped, or after changing the config."""
-    _guarded(lambda: _run(config, output, unit, "report", json_output))
+    _guarded(lambda: _run(config, output, unit, "report", json_output, cache))
 
 
 @app.command()
@@ -72,15 +79,25 @@ def record(config: ConfigPath, output: OutputOption = None) -> None:
 
 
 @app.command()
-def explain(config: ConfigPath, unit: UnitOption = None, output: OutputOption = None) -> None:
+def explain(
+    config: ConfigPath,
+    unit: UnitOption = None,
+    output: OutputOption = None,
+    cache: CacheOption = None,
+) -> None:
     """Record if needed, then explain the chosen units."""
-    _guarded(lambda: _run(config, output, unit, "explain", False))
+    _guarded(lambda: _run(config, output, unit, "explain", False, cache))
 
 
 @app.command()
-def score(config: ConfigPath, unit: UnitOption = None, output: OutputOption = None) -> None:
+def score(
+    config: ConfigPath,
+    unit: UnitOption = None,
+    output: OutputOption = None,
+    cache: CacheOption = None,
+) -> None:
     """Record and explain if needed, then score the explanations."""
-    _guarded(lambda: _run(config, output, unit, "score", False))
+    _guarded(lambda: _run(config, output, unit, "score", False, cache))
 
 
 @app.command()
@@ -192,7 +209,12 @@ def top(
 
 
 def _run(
-    config: Path, output: Path | None, units: list[str] | None, until: str, as_json: bool
+    config: Path,
+    output: Path | None,
+    units: list[str] | None,
+    until: str,
+    as_json: bool,
+    cache: str | None = None,
 ) -> None:
     from autointerp.config import RunConfig, load_config
     from autointerp.runner import output_folder
@@ -201,6 +223,9 @@ def _run(
     settings = load_config(config, RunConfig)
     if output:
         settings = settings.model_copy(update={"output": str(output)})
+    if cache:
+        llm = settings.llm.model_copy(update={"cache": cache})
+        settings = settings.model_copy(update={"llm": llm})
     folder = output_folder(settings, units)
     reporter = RichReporter(quiet=as_json)
     with reporter:

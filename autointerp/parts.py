@@ -15,7 +15,7 @@ from autointerp.store import RunStore
 
 if TYPE_CHECKING:
     from autointerp.explainers import Explainer
-    from autointerp.llm import CachedClient
+    from autointerp.llm import CachedClient, LlmClient
     from autointerp.llm.budget import Meter
     from autointerp.recording.corpus import Corpus
     from autointerp.recording.imported import Imported
@@ -98,18 +98,25 @@ class Parts:
 
     @cached_property
     def client(self) -> "CachedClient":
-        """The explainer's language model behind its cache."""
-        from autointerp.llm import CachedClient, ResponseCache, load_client
+        """The explainer's language model behind its cache, every call of it metered."""
+        from autointerp.llm import CachedClient, ClientOptions, load_client
         from autointerp.llm.budget import MeteredClient
+        from autointerp.llm.cache import open_cache
+        from autointerp.llm.hosted import HostedClient
 
-        name = self.config.llm.model
-        is_local = name.startswith("local/")
-        client = load_client(
-            name, subject=self._model(name.removeprefix("local/")) if is_local else None
-        )
-
-        metered = MeteredClient(client, self.meter)
-        return CachedClient(metered, ResponseCache(self.store.folder / "responses.sqlite"))
+        settings = self.config.llm
+        name = settings.model
+        if name.startswith("local/"):
+            subject = self._model(name.removeprefix("local/"))
+            client: LlmClient = MeteredClient(load_client(name, subject=subject), self.meter)
+        else:
+            client = load_client(name, ClientOptions.of(settings))
+            assert isinstance(client, HostedClient)
+            client.guard(self.meter, self.reporter.note)
+        cache = open_cache(settings.cache, self.store.folder.absolute().parent)
+        if cache is not None:
+            self.meter.recover(cache.get)
+        return CachedClient(client, cache)
 
     @cached_property
     def meter(self) -> "Meter":

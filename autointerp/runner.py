@@ -144,12 +144,14 @@ class Run:
 
     def _check_names(self) -> None:
         """Refuse a wrong explainer, prompt or unit now, not after hours of recording."""
+        from autointerp.llm.capabilities import Needs, check_needs
         from autointerp.simulators.prompt import load_prompt
 
-        _ = self.parts.explainers
         load_prompt(self.config.simulator.prompt)
-        if any(explainer.needs_llm for explainer in self.parts.explainers):
-            _ = self.parts.client
+        for explainer in self.parts.explainers:
+            if explainer.needs_llm:
+                needs = getattr(explainer, "needs", None) or Needs()
+                check_needs(f"explainer {explainer.name!r}", needs, self.parts.client)
         _ = self.parts.sources
         self._named(self.chosen or self.config.units.ids or ())
 
@@ -410,32 +412,30 @@ class Run:
         from autointerp.explainers import ExplainView
         from autointerp.llm import Request, drive
 
-        jobs = {
-            key: explainer.explain(ExplainView.of(self.records[unit]), key)
+        owners = {
+            key: (unit, explainer)
             for explainer in self.parts.explainers
             for unit in self.units
             if not self.is_dead(unit)
             and self._is_missing(key := self.explanation_key(unit, explainer))
         }
-        owners = {
-            self.explanation_key(unit, explainer): (unit, explainer.name)
-            for explainer in self.parts.explainers
-            for unit in self.units
-        }
-        self.reporter.stage("explain", len(jobs), "explanations")
+        jobs = (
+            (key, explainer.explain(ExplainView.of(self.records[unit]), key))
+            for key, (unit, explainer) in owners.items()
+        )
+        self.reporter.stage("explain", len(owners), "explanations")
 
         def done(_: str, explanation: Explanation) -> None:
             self.store.put_explanation(explanation)
             self.reporter.advance(1)
 
         def failed(key: str, error: AutointerpError) -> None:
-            unit, name = owners[key]
-            done(key, Explanation(unit, name, None, Status.FAILED, key, str(error)))
+            unit, explainer = owners[key]
+            done(key, Explanation(unit, explainer.name, None, Status.FAILED, key, str(error)))
 
-        def complete(requests: list[Request]) -> Any:
-            return self.parts.client.complete(requests)
-
-        drive(jobs, {Request: complete}, done, failed, batch_size=_LLM_BATCH)
+        asks = any(explainer.needs_llm for _, explainer in owners.values())
+        handlers = {Request: self.parts.client.handler} if asks else {}
+        drive(jobs, handlers, done, failed, batch_size=_LLM_BATCH)
 
     def _is_missing(self, key: str) -> bool:
         return self.store.get_explanation(key) is None

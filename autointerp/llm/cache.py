@@ -196,6 +196,25 @@ class ResponseCache:
             ) from error
 
 
+def open_cache(setting: str, results_folder: str | Path) -> ResponseCache | None:
+    """The cache that a config's `llm.cache` names.
+
+    Args:
+        setting: `shared` (`responses.sqlite` in the results folder), `off`, `read_only` (the shared
+            one, to which nothing is added) or the path of a file.
+        results_folder: the folder that holds the folders of runs.
+
+    Raises:
+        AutointerpError: as `ResponseCache`.
+    """
+    shared = Path(results_folder) / "responses.sqlite"
+    if setting == "off":
+        return None
+    if setting in ("shared", "read_only"):
+        return ResponseCache(shared, read_only=setting == "read_only")
+    return ResponseCache(Path(setting).expanduser())
+
+
 def _to_json(response: Response) -> str:
     """A response as its row holds it."""
     fields = {**vars(response), "usage": vars(response.usage)}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from autointerp.llm.base import Capabilities
+from autointerp.llm.base import Capabilities, LlmClient
 from autointerp.records import UsageError
 
 _CHAT = Capabilities(logprobs=20, json_schema=True, max_context=128_000)
@@ -33,6 +33,43 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
 
 WITH_LOGPROBS = "local/…, openai/gpt-4.1, openai/gpt-4o, or a server of your own (vLLM, llama.cpp)"
 """Alternatives named where a model has no log-probabilities."""
+
+WITH_PROMPT_LOGPROBS = "local/…, or a server of your own with completions and echo (vLLM)"
+"""Alternatives named where a model has no log-probabilities of prompts."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an explainer or scorer asks of its language model."""
+
+    logprobs: int = 0
+    """Alternatives per answer token."""
+
+    prompt_logprobs: bool = False
+    json_schema: bool = False
+
+
+def check_needs(who: str, needs: Needs, client: LlmClient) -> None:
+    """Refuse a model that cannot do what is needed of it, before a run starts.
+
+    Raises:
+        UsageError: naming who needs what, and which models have it.
+    """
+    able = client.capabilities
+    if needs.logprobs > able.logprobs:
+        lacks = f"{needs.logprobs} log-probabilities per answer token; {client.name} gives " + (
+            f"at most {able.logprobs}" if able.logprobs else "none"
+        )
+        instead = f"{WITH_LOGPROBS}, and declare llm.capabilities.logprobs if it can after all"
+    elif needs.prompt_logprobs and not able.prompt_logprobs:
+        lacks = f"the log-probabilities of a prompt's own tokens; {client.name} gives none"
+        instead = f"{WITH_PROMPT_LOGPROBS} with llm.capabilities.prompt_logprobs: true"
+    elif needs.json_schema and not able.json_schema:
+        lacks = f"answers that follow a JSON schema; {client.name} cannot be made to"
+        instead = "any openai/… or anthropic/… model"
+    else:
+        return
+    raise UsageError(f"{who} needs {lacks}: take {instead}, or leave {who} out")
 
 
 @dataclass(frozen=True)

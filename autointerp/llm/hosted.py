@@ -106,6 +106,15 @@ class HostedClient(ABC):
         limits = (options.max_concurrency, options.requests_per_minute, options.tokens_per_minute)
         return shared(("limiter", self.fingerprint, limits), lambda: Limiter(*limits))
 
+    def guard(self, meter: "Meter", on_notice: Callable[[str], None] | None = None) -> None:
+        """Have every attempt metered, and notices of outages heard.
+
+        Raises:
+            UsageError: where the budget is in money and the model has no price.
+        """
+        meter.check(self.name, vendor=by_vendor(self.provider, self.options))
+        self.meter, self.on_notice = meter, on_notice
+
     def complete(self, requests: Sequence[Request]) -> list[Response]:
         """Answer every request, many at once. See `LlmClient.complete`."""
         return run_sync(self._complete(requests))

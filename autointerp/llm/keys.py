@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from autointerp.llm.options import ClientOptions
 from autointerp.records import UsageError
@@ -57,7 +57,18 @@ def api_key(provider: str, options: ClientOptions) -> str:
     return value
 
 
-def check_options(options: ClientOptions) -> None:
+class _Written(Protocol):
+    """What of the options is written into a run's folder and could hide a key."""
+
+    @property
+    def base_url(self) -> str | None: ...
+    @property
+    def api_key_env(self) -> str | None: ...
+    @property
+    def extra_body(self) -> Mapping[str, Any]: ...
+
+
+def check_options(options: _Written) -> None:
     """Refuse secrets where they would be written down.
 
     Raises:

@@ -1,7 +1,7 @@
 """How a hosted model is reached: what the config's `llm:` says besides the model's name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 
@@ -53,6 +53,11 @@ class ClientOptions:
 
     capabilities: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the model can do, where the table does not know it: fields of `Capabilities`."""
+
+    @classmethod
+    def of(cls, settings: Any) -> "ClientOptions":
+        """The options among the fields of a config."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
 
 
 DEFAULTS = ClientOptions()
