@@ -82,3 +82,27 @@ def test_half_precision_directions_are_compared_in_single():
     half = nearest_by_cosine(directions, 4)
     single = nearest_by_cosine(directions.float(), 4)
     assert torch.equal(half[0], single[0])
+
+
+def test_rows_of_a_range_have_the_neighbours_they_have_among_all():
+    directions = random_directions(41, 5)
+    whole = nearest_by_cosine(directions, 6, 8)
+    for first, last in ((0, 41), (3, 20), (40, 41), (7, 7)):
+        part = nearest_by_cosine(directions, 6, 8, rows=slice(first, last))
+        assert torch.equal(part[0], whole[0][first:last])
+        assert torch.allclose(part[1], whole[1][first:last], atol=2e-6)
+
+
+@pytest.mark.parametrize("chunk", [3, 1024])
+def test_opposite_directions_are_near_where_the_sign_does_not_matter(chunk):
+    directions = random_directions(30, 4)
+    indices, cosines = nearest_by_cosine(directions, 7, chunk, either_sign=True)
+    full = all_cosines(directions)
+    sizes = full.abs().fill_diagonal_(-1)
+    expected = sizes.sort(dim=1, descending=True)
+    assert torch.allclose(cosines.abs().double(), expected.values[:, :7], atol=2e-6)
+    assert torch.allclose(cosines.double(), full.gather(1, indices), atol=2e-6)
+    assert bool((cosines < 0).any()) and bool((cosines > 0).any())
+    both = torch.cat([directions, -directions])
+    among_both, _ = nearest_by_cosine(both, 7, chunk)
+    assert torch.equal(among_both[:30] % 30, indices)
