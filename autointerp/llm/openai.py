@@ -1,16 +1,23 @@
 """OpenAI's chat completions, and every server that speaks them: vLLM, llama.cpp, OpenRouter, …"""
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autointerp.llm.base import Request, Response, ResponseStatus, TokenLogprobs, Usage
 from autointerp.llm.capabilities import capabilities_of
+from autointerp.llm.echo import (
+    echo_body,
+    echo_response,
+    prompt_of,
+    self_check_prompt_logprobs,
+)
 from autointerp.llm.hosted import HostedClient
 from autointerp.llm.keys import api_key, by_vendor
 from autointerp.llm.loop import shared
 from autointerp.llm.options import DEFAULTS, ClientOptions
-from autointerp.llm.retries import BadReplyError, Problem, problem_of_error_body
+from autointerp.llm.retries import BadReplyError, problem_of_error_body
 from autointerp.llm.schemas import schema_in_words, strict_schema
 from autointerp.records import content_key, derived_seed
 
@@ -208,6 +215,11 @@ class OpenAiClient(HostedClient):
     provider = "openai"
     version = 1
 
+    def __init__(self, model: str, options: ClientOptions | None = None) -> None:
+        """See `HostedClient`."""
+        super().__init__(model, options)
+        self._check, self._is_checked = asyncio.Lock(), False
+
     def _sdk(self) -> Any:
         """One SDK client, and so one pool of connections, per address and key."""
         import openai
@@ -230,11 +242,26 @@ class OpenAiClient(HostedClient):
         """See `chat_body`."""
         return chat_body(request, self.model, self.options)
 
+    async def complete_text(self, body: dict[str, Any]) -> Any:
+        """A completion of plain text, without limits and retries."""
+        extra = dict(self.options.extra_body) or None
+        return await self._client.completions.create(
+            **body, extra_body=extra, timeout=self.options.timeout
+        )
+
+    async def _echo(self, request: Request) -> Response:
+        """The prompt's log-probabilities, once the server was checked."""
+        async with self._check:
+            if not self._is_checked:
+                await self_check_prompt_logprobs(self)
+                self._is_checked = True
+        body = echo_body(prompt_of(request), self.model, request.top_logprobs)
+        return echo_response(await self.complete_text(body), request, self.name)
+
     async def _ask(self, request: Request) -> Response:
+        if request.echo:
+            return await self._echo(request)
         completion = await self._client.chat.completions.create(
             **self.body(request), timeout=self.options.timeout
         )
         return chat_response(completion, request)
-
-
-__all__ = ["OpenAiClient", "Problem", "chat_body", "chat_response"]

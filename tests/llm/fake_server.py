@@ -340,22 +340,27 @@ class FakeServer:
         pieces = re.findall(r"\s*\S+|\s+$", prompt)
         prefixes = ["".join(pieces[:n]) for n in range(len(pieces))]
         n_top = body.get("logprobs") or 0
+        words = sorted({*pieces, " the", " horse"})
         tokens: list[str] = []
         values: list[float | None] = []
         tops: list[dict[str, float] | None] = []
+
+        def top(prefix: str) -> dict[str, float]:
+            ranked = sorted(words, key=lambda word: -model(prefix, word))
+            return {word: model(prefix, word) for word in ranked[:n_top]}
+
         if body.get("echo"):
             tokens = list(pieces)
-            true = [None, *(model(p, t) for p, t in zip(prefixes[1:], pieces[1:], strict=True))]
-            shift = self.echo_shift
-            values = [true[i + shift] if 0 < i + shift < len(true) else None
-                      for i in range(len(true))]  # fmt: skip
-            tops = [None if v is None else {t: v} for t, v in zip(tokens, values, strict=True)]
+            for place in range(len(pieces)):
+                at = place + self.echo_shift
+                known = 0 < at < len(pieces) and place > 0
+                values.append(model(prefixes[at], pieces[at]) if known else None)
+                tops.append(top(prefixes[at]) if known else None)
         if body.get("max_tokens", 1):
-            words = sorted({*pieces, " the"}, key=lambda word: -model(prompt, word))
-            best = words[0]
+            best = max(words, key=lambda word: model(prompt, word))
             tokens.append(best)
             values.append(model(prompt, best))
-            tops.append({word: model(prompt, word) for word in words[:n_top]})
+            tops.append(top(prompt))
         reply = {
             "id": "cmpl-1", "object": "text_completion", "created": 1, "model": body["model"],
             "choices": [{
@@ -444,8 +449,8 @@ def _chat_completion(asked: Asked, reply: Reply) -> dict[str, Any]:
     if finish == "refusal":
         message, finish = {"role": "assistant", "content": None, "refusal": text}, "stop"
     elif "tools" in body:
-        call = {"id": "call_1", "type": "function",
-                "function": {"name": body["tools"][0]["function"]["name"], "arguments": text}}  # fmt: skip
+        function = {"name": body["tools"][0]["function"]["name"], "arguments": text}
+        call = {"id": "call_1", "type": "function", "function": function}
         message = {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None}
         finish = "tool_calls" if finish == "stop" else finish
     choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": finish,
