@@ -144,7 +144,15 @@ class SaeConfig(_Stage):
     type: Literal["sae"]
     subject: str = "subject"
     path: str
-    """A folder in SAELens layout; `demo` is the shipped dictionary."""
+    """A folder or file, or `organisation/repository:path/in/it` on the hub; `demo` is shipped."""
+    format: str | None = None
+    """Such as `saelens` or `gemma_scope` (docs/sae-formats.md); recognised if left out."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    k: int | None = Field(default=None, ge=1)
+    """Latents kept per token, where the files do not say."""
+    input_scale: float | None = Field(default=None, gt=0)
+    """sqrt(d_in) / mean norm of its training data, where it needs that and its files do not say."""
     hook_point: str | None = None
     """Where it is read; taken from its files if left out."""
 

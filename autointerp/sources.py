@@ -46,7 +46,13 @@ def make_source(
         return None
     subject = subject_of(settings.subject)
     if isinstance(settings, SaeConfig):
-        sae = load_sae(resources.shipped_path(settings.path, "sae"))
+        sae = load_sae(
+            resources.shipped_path(settings.path, "sae"),
+            settings.format,
+            revision=settings.revision,
+            k=settings.k,
+            input_scale=settings.input_scale,
+        )
         return SaeLatents.of(name, settings.subject, subject, sae, settings.hook_point)
     if isinstance(settings, AttentionHeadsConfig):
         return AttentionHeads.of(name, settings.subject, subject, settings.hook_point)

@@ -17,15 +17,13 @@ LAYOUT = "config.yaml with feature_input_hook beside layer_{n}.safetensors"
 CONFIG_FILE = "config.yaml"
 SIZES_FILE = "wandb-config.yaml"
 
-_NAMES = {"W_enc", "W_dec", "b_enc", "b_dec"}
-
 
 def fits(checkpoint: Checkpoint) -> bool:
-    """Whether the file is called so, lies beside the config, and holds the four tensors."""
+    """Whether the file is called so, lies beside the config, and holds both matrices."""
     return (
         re.fullmatch(r"layer_\d{1,6}\.safetensors", checkpoint.file.name) is not None
         and checkpoint.has(CONFIG_FILE)
-        and checkpoint.names >= _NAMES
+        and {"W_enc", "W_dec"} <= checkpoint.names
     )
 
 

@@ -16,13 +16,12 @@ from autointerp.units.sae.model import SparseAutoencoder
 
 LAYOUT = "layer{n}.sae.pt with W_enc, W_dec, b_enc and b_dec"
 
-_NAMES = {"W_enc", "W_dec", "b_enc", "b_dec"}
 _SIDECARS = ("config.json", "cfg.json", "meta.json")
 
 
 def fits(checkpoint: Checkpoint) -> bool:
-    """Whether the file is called so and holds the four tensors and nothing else."""
-    return checkpoint.file.name.endswith(".sae.pt") and checkpoint.names == _NAMES
+    """Whether the file is called so and holds both matrices."""
+    return checkpoint.file.name.endswith(".sae.pt") and {"W_enc", "W_dec"} <= checkpoint.names
 
 
 def read(checkpoint: Checkpoint) -> SparseAutoencoder:
