@@ -348,6 +348,20 @@ class ScoreConfig(_Stage):
     """Replicates for the interval of a score."""
 
 
+class ScorerConfig(_Stage):
+    """One way of scoring."""
+
+    name: Name
+    """As it is called in tables."""
+    type: str
+    """`simulation` (with `simulator` and `score`), `detection` (asks the language model), or a
+    third party's entry point."""
+    n_per_prompt: int = Field(default=5, ge=1, le=100)
+    """Texts in one question (`detection`)."""
+    prompt: str | None = None
+    """Template in `prompts/`, or the path of a `.j2` file; the type's own if left out."""
+
+
 class RunConfig(_Stage):
     """A whole run."""
 
@@ -370,6 +384,8 @@ class RunConfig(_Stage):
     explainers: list[ExplainerConfig] = Field(min_length=1)
     simulator: SimulatorConfig = SimulatorConfig()
     score: ScoreConfig = ScoreConfig()
+    scorers: list[ScorerConfig] = [ScorerConfig(name="simulation", type="simulation")]
+    """How explanations are scored; all of them use the windows and donors of `score`."""
     executor: Literal["local"] = "local"
     """Where work items run; `local` is this process."""
 
@@ -392,6 +408,11 @@ class RunConfig(_Stage):
         names = [explainer.name for explainer in self.explainers]
         if len(set(names)) != len(names):
             raise ValueError(f"explainers need different names, not {names}")
+        scorers = [scorer.name for scorer in self.scorers]
+        if len(set(scorers)) != len(scorers):
+            raise ValueError(f"scorers need different names, not {scorers}")
+        if sum(scorer.type == "simulation" for scorer in self.scorers) > 1:
+            raise ValueError("only one of the scorers can be of type simulation")
         return self
 
 

@@ -22,6 +22,7 @@ from autointerp.config import (
     SaeConfig,
     SaeTrainConfig,
     ScoreConfig,
+    ScorerConfig,
     SimulatorConfig,
     SparsifyConfig,
     SubjectConfig,
@@ -47,6 +48,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`explainers`, each", ExplainerConfig),
     ("`simulator`", SimulatorConfig),
     ("`score`", ScoreConfig),
+    ("an entry of `scorers`", ScorerConfig),
     ("`autointerp sae train`", SaeTrainConfig),
 )
 

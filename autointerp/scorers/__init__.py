@@ -1,5 +1,89 @@
-"""Scorers: how far an explanation can be trusted, from records it was not made from."""
+"""Scorers: how far an explanation can be trusted, from records it was not made from.
 
+A third party's scorer is found by the entry point group `autointerp.scorers`: the entry point's
+name is the `type` in the config, its value a callable that takes the `ScorerConfig`, the
+`ScoreConfig`, the name of the sampling design and the run's seed, and returns a `JudgedScorer`:
+
+    [project.entry-points."autointerp.scorers"]
+    my_scorer = "my_package.scorers:make"
+"""
+
+from collections.abc import Generator, Sequence
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from autointerp.llm import Request, Response
+from autointerp.records import AutointerpError, Score
+from autointerp.scorers.detection import DetectionScorer
 from autointerp.scorers.simulation import ScoreJob, SimulationScorer
 
-__all__ = ["ScoreJob", "SimulationScorer"]
+if TYPE_CHECKING:
+    from autointerp.config import ScoreConfig, ScorerConfig
+
+__all__ = [
+    "ENTRY_POINTS",
+    "DetectionScorer",
+    "JudgedScorer",
+    "ScoreJob",
+    "SimulationScorer",
+    "load_scorer",
+]
+
+ENTRY_POINTS = "autointerp.scorers"
+"""Group of entry points in which third parties' scorers are found."""
+
+
+class JudgedScorer(Protocol):
+    """Scores an explanation by what a language model answers about it."""
+
+    @property
+    def name(self) -> str:
+        """As in the config."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What a score depends on besides explanation, donors and judge: prompt, settings."""
+        ...
+
+    def score(self, job: ScoreJob) -> Generator[Sequence[Request], Sequence[Response], Score]:
+        """Ask what is needed; return the score (`autointerp.llm.driver`)."""
+        ...
+
+
+def load_scorer(
+    config: "ScorerConfig", score: "ScoreConfig", design: str, seed: int = 0
+) -> JudgedScorer:
+    """Make the scorer a config describes.
+
+    Args:
+        config: its `type` is `detection`, or the name of an entry point.
+        score: what all scorers of a run share.
+        design: name of the sampling design of the windows.
+        seed: the run's.
+
+    Raises:
+        AutointerpError: where there is no such type, or its package cannot be loaded.
+    """
+    if config.type == "detection":
+        scorer = DetectionScorer(
+            design,
+            name=config.name,
+            n_per_prompt=config.n_per_prompt,
+            min_active_documents=score.min_active_documents,
+            n_replicates=score.bootstrap,
+            seed=seed,
+            prompt_name=config.prompt or "detection",
+        )
+        _ = scorer.prompt  # a wrong template is refused now
+        return scorer
+    found = entry_points(group=ENTRY_POINTS)
+    if config.type not in found.names:
+        known = ", ".join(["detection", "simulation", *sorted(found.names)])
+        raise AutointerpError(
+            f"scorer {config.name!r}: there is no type {config.type!r}; known are {known}"
+        )
+    try:
+        make: Any = found[config.type].load()
+    except (ImportError, AttributeError) as error:
+        raise AutointerpError(f"scorer type {config.type!r} cannot be loaded: {error}") from error
+    return make(config, score, design, seed)
