@@ -196,6 +196,44 @@ def sae_train(
     _guarded(work)
 
 
+@sae_app.command("convert")
+def sae_convert(
+    source: Annotated[
+        str, typer.Argument(metavar="IN", help="Any dictionary that a config could name.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    to: Annotated[str, typer.Option("--to", help="saelens or dictionary_learning.")],
+    format: Annotated[
+        str | None, typer.Option("--format", help="Of IN; recognised if left out.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="Branch, tag or commit of IN on the hub.")
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("--k", help="Latents kept per token, where IN does not say.")
+    ] = None,
+    input_scale: Annotated[
+        float | None, typer.Option("--input-scale", help="sqrt(d_in) / mean norm, likewise.")
+    ] = None,
+) -> None:
+    """Write a dictionary of any readable format for SAELens or dictionary_learning."""
+
+    def work() -> None:
+        from autointerp.units.sae import load_sae
+        from autointerp.units.sae.convert import convert_sae
+
+        sae = load_sae(source, format, revision=revision, k=k, input_scale=input_scale)
+        done = convert_sae(sae, output, to)
+        print(f"read {sae!r}")
+        print(f"wrote {output} as {to} {done.written_as}; read back, on random inputs:")
+        print(
+            f"latents differ by at most {done.largest_latent_difference:.1g} of the largest, "
+            f"outputs by {done.largest_output_difference:.1g}"
+        )
+
+    _guarded(work)
+
+
 @app.callback(invoke_without_command=True)
 def top(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
