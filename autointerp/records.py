@@ -264,6 +264,26 @@ class SplitStatistics:
 
 
 @dataclass(frozen=True)
+class TokenLogit:
+    """A token and what a unit adds to its logit."""
+
+    token: str
+    token_id: int
+    logit: float
+    """Per unit of activation where the residual stream has size 1: comparable among the tokens of a
+    unit, and among units of one place (`autointerp.units.output_side`)."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A unit of the same source that writes in a similar direction."""
+
+    unit: UnitId
+    cosine: float
+    """Of the two directions, in (0, 1]."""
+
+
+@dataclass(frozen=True)
 class UnitRecord:
     """Everything known of one unit: its sampled windows and its statistics per split."""
 
@@ -271,6 +291,22 @@ class UnitRecord:
     records: tuple[ActivationRecord, ...]
     statistics: Mapping[Split, SplitStatistics]
     """Empty for units whose activations were recorded elsewhere and came without statistics."""
+
+    neighbour: UnitId | None = None
+    """The unit with the nearest direction, that makes windows hard; `None` where none is near."""
+
+    neighbour_cosine: float | None = None
+    """Cosine of the two directions."""
+
+    promoted: tuple[TokenLogit, ...] | None = None
+    """Tokens whose logits it raises most, first the most; `None` where it writes nothing or no way
+    from there to the logits is known."""
+
+    suppressed: tuple[TokenLogit, ...] | None = None
+    """Tokens whose logits it lowers most, first the most."""
+
+    neighbours: tuple[Neighbour, ...] | None = None
+    """Units that write most alike, nearest first; `None` where it writes nothing."""
 
     def of(self, split: Split) -> tuple[ActivationRecord, ...]:
         """The records of one split, most active stratum first, then by descending maximum."""

@@ -46,6 +46,12 @@ from autointerp.store.files import (
 )
 from autointerp.store.ledger import Ledger
 from autointerp.store.lock import RunLock
+from autointerp.store.output_side import (
+    OutputSideFile,
+    Written,
+    output_path,
+    write_output_side,
+)
 from autointerp.store.rows import (
     CORPUS_SCHEMA,
     RECORD_SCHEMA,
@@ -109,6 +115,7 @@ class RunStore:
         self._database: sqlite3.Connection | None = None
         self._ledger: Ledger | None = None
         self._groups: dict[str, tuple[pq.ParquetFile, dict[UnitId, tuple[int, int]]]] = {}
+        self._outputs: dict[str, OutputSideFile | None] = {}
 
     @property
     def records_folder(self) -> Path:
@@ -251,7 +258,25 @@ class RunStore:
         """
         parents, vocabulary = self._sequence_index()
         for unit in units:
-            yield self._read_unit(unit, parents, vocabulary)
+            yield self._with_output_side(self._read_unit(unit, parents, vocabulary))
+
+    def _with_output_side(self, record: UnitRecord) -> UnitRecord:
+        source = record.unit.source
+        if source not in self._outputs:
+            path = output_path(self.records_folder, source)
+            self._outputs[source] = OutputSideFile(path, source) if path.exists() else None
+        output = self._outputs[source]
+        return record if output is None else output.added_to(record)
+
+    def output_side_key(self, source: str) -> str | None:
+        """The key the output side of a source was made from, `None` where there is none."""
+        return file_key(output_path(self.records_folder, source))
+
+    def write_output_side(self, source: str, key: str, units: Iterable[Written]) -> None:
+        """Write what the units of a source write, index 0 first."""
+        path = output_path(self.records_folder, source)
+        write_output_side(path, key, units, self.read_vocabulary())
+        self._outputs.pop(source, None)
 
     def _sequence_index(self) -> tuple[dict[str, Sequence], list[str]]:
         if not hasattr(self, "_index"):
