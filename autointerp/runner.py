@@ -301,6 +301,19 @@ class Run:
         sources = [self.parts.sources[name] for name in missing]
         for subject in sorted({source.subject for source in sources}):
             self._record_pass(subject, [s for s in sources if s.subject == subject])
+        self._keep_output_sides()
+
+    def _keep_output_sides(self) -> None:
+        """What the units of every source write into the logits, beside their records."""
+        from autointerp.written import keep_output_side
+
+        elsewhere = sum(len(i.vocabulary) for i in self.parts.imported.values())
+        n_tokens = len(self.store.read_vocabulary()) - elsewhere
+        for source in self.parts.sources.values():
+            subject = self.parts.subject(source.subject)
+            keep_output_side(
+                source, subject, self.store, self.config.record, n_tokens, self.reporter
+            )
 
     def _record_pass(self, subject: str, sources: list["UnitSource"]) -> None:
         """One streaming pass over the corpus for all sources of one subject."""

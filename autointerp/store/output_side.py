@@ -98,8 +98,13 @@ class OutputSideFile:
         self._file = pq.ParquetFile(path)
 
     def added_to(self, record: UnitRecord) -> UnitRecord:
-        """A unit's record with what it promotes and suppresses and with its neighbours."""
+        """A unit's record with what it promotes and suppresses and with its neighbours.
+
+        A unit that is not in the file, written for another source of the same name, stays as it is.
+        """
         index, polarity = record.unit.index, record.unit.polarity
+        if index >= self._file.metadata.num_rows:
+            return record
         group = self._file.read_row_group(index // _UNITS_PER_ROW_GROUP, use_threads=False)
         (row,) = group.slice(index % _UNITS_PER_ROW_GROUP, 1).to_pylist()
         assert row["index"] == index

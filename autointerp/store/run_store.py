@@ -3,6 +3,7 @@
     config.yaml  provenance.json  corpus.parquet  vocabulary.parquet
     records/SOURCE.parquet             one row per unit and window, 16 units a row group
     records/SOURCE.statistics.parquet  one row per unit
+    records/SOURCE.output.parquet      one row per index: promoted tokens, nearest units
     results.sqlite                     explanations, simulations, scores, ledger (WAL, one writer)
 
 Every file carries `schema_version` and the key of what it was made from. Scores are computed from
@@ -276,6 +277,11 @@ class RunStore:
         """Write what the units of a source write, index 0 first."""
         path = output_path(self.records_folder, source)
         write_output_side(path, key, units, self.read_vocabulary())
+        self._outputs.pop(source, None)
+
+    def remove_output_side(self, source: str) -> None:
+        """Forget what the units of a source write: they write nothing any more."""
+        output_path(self.records_folder, source).unlink(missing_ok=True)
         self._outputs.pop(source, None)
 
     def _sequence_index(self) -> tuple[dict[str, Sequence], list[str]]:
