@@ -52,8 +52,8 @@ def echo_response(completion: Any, request: Request, name: str) -> Response:
         EchoError: where the server did not repeat the prompt.
         BadReplyError: where the reply cannot be read.
     """
-    tokens = _tokens(completion)
-    prompt = _prompt_tokens(tokens, prompt_of(request), name)
+    _check_repeated(completion, prompt_of(request), name)
+    prompt = _prompt_tokens(_tokens(completion), prompt_of(request), name)
     if any(logprob is None for _, logprob, _ in prompt[1:]):
         raise EchoError(
             f"{name} gives no log-probabilities for some tokens of a prompt: take "
@@ -85,6 +85,7 @@ async def self_check_prompt_logprobs(client: Any) -> None:
     """
     ask, name = client.complete_text, client.name
     completion = await ask(echo_body(CHECK_TEXT, client.model, _N_TOP))
+    _check_repeated(completion, CHECK_TEXT, name)
     tokens = _prompt_tokens(_tokens(completion), CHECK_TEXT, name)
     texts = [token for token, _, _ in tokens]
     places = [place for place in _PLACES if place + 1 < len(tokens)]
@@ -146,7 +147,26 @@ def _prompt_tokens(tokens: list[Token], prompt: str, name: str) -> list[Token]:
     for n in (len(texts) - 1, len(texts)):
         if n >= 1 and _without_marks(texts[:n], prompt) == prompt:
             return tokens[:n]
-    raise EchoError(
+    raise _not_repeated(name)
+
+
+def _check_repeated(completion: Any, prompt: str, name: str) -> None:
+    """Look at the text first: a server that ignores `echo` may give log-probabilities of any form.
+
+    Raises:
+        EchoError: where the completion does not hold the prompt.
+        BadReplyError: where it holds no text.
+    """
+    try:
+        text = str(completion.choices[0].text)
+    except (AttributeError, IndexError, TypeError) as error:
+        raise BadReplyError(f"the completion cannot be read: {error}") from None
+    if prompt not in text:
+        raise _not_repeated(name)
+
+
+def _not_repeated(name: str) -> EchoError:
+    return EchoError(
         f"{name} does not repeat the prompt when it is asked to with `echo`: it has no "
         "log-probabilities of prompts; take llm.capabilities.prompt_logprobs out of the config"
     )
