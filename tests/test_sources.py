@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from autointerp.config import RunConfig, parse_config
 from autointerp.recording.corpus import read_corpus
-from autointerp.records import AutointerpError, Split, UsageError
+from autointerp.records import AutointerpError, Split, UnitId, UsageError
 from autointerp.runner import run
 from autointerp.store import RunStore
 from autointerp.units.sae.formats.saelens import write_topk
@@ -207,3 +207,42 @@ def test_directions_that_do_not_fit_are_refused_before_recording(
     with pytest.raises(AutointerpError, match=said):
         run(config, until="record")
     assert not (tmp_path / "run" / "records").exists()
+
+
+def test_every_unit_that_writes_has_its_output_side(together: RunConfig) -> None:
+    store = RunStore(str(together.output))
+    vocabulary = store.read_vocabulary()
+    for name in together.sources:
+        units = [summary.unit for summary in store.units(name)]
+        for record in store.read_units([units[0], units[-1]]):
+            if name == "heads":
+                assert (record.promoted, record.suppressed, record.neighbours) == (None,) * 3
+                continue
+            assert record.promoted is not None and record.suppressed is not None
+            assert len(record.promoted) == len(record.suppressed) == 10
+            assert record.promoted[0].logit >= record.promoted[-1].logit
+            assert record.suppressed[0].logit <= record.suppressed[-1].logit
+            assert all(vocabulary[token.token_id] == token.token for token in record.promoted)
+            assert record.neighbours is not None and len(record.neighbours) <= 5
+
+
+def test_the_output_side_is_made_once_and_left_out_when_nobody_wants_it(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    sources = {"neurons": {"type": "neurons", "hook_point": "blocks.0.mlp.hook_post"}}
+    path = tmp_path / "run" / "records" / "neurons.output.parquet"
+    record = small_config(tmp_path, tiny_folder).record.model_dump()
+
+    def made(**settings: int) -> int | None:
+        config = small_config(tmp_path, tiny_folder, sources=sources, record={**record, **settings})
+        run(config, until="record")
+        return path.stat().st_mtime_ns if path.exists() else None
+
+    first = made()
+    key = RunStore(tmp_path / "run").records_key("neurons")
+    assert first is not None and made() == first
+    assert made(output_tokens=3) != first
+    (unit,) = RunStore(tmp_path / "run").read_units([UnitId("neurons", 0)])
+    assert unit.promoted is not None and len(unit.promoted) == 3
+    assert made(output_tokens=0, neighbours=0) is None
+    assert RunStore(tmp_path / "run").records_key("neurons") == key

@@ -1,5 +1,6 @@
 """Directions on disk: a file that a user names, and a run's own fitted ones."""
 
+import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -79,7 +80,8 @@ def save_fitted(path: Path, found: DirectionSet, key: str) -> None:
     tensors = {name: t.cpu().contiguous() for name, t in parts.items() if t is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, {"autointerp.key": key, "schema_version": str(SCHEMA_VERSION)})
+    # One entry: the order of several is not the same in every process, and so would the bytes be.
+    save_file(tensors, partial, {"autointerp": _stamp(key)})
     partial.replace(path)
 
 
@@ -89,10 +91,14 @@ def load_fitted(path: Path, key: str) -> DirectionSet | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("autointerp.key") != key:
+            if (file.metadata() or {}).get("autointerp") != _stamp(key):
                 return None
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError):
         # Damaged: fitted anew, with the same result.
         return None
     return DirectionSet(found.get("rows"), found.get("centre"), found.get("variance"))
+
+
+def _stamp(key: str) -> str:
+    return json.dumps({"key": key, "schema_version": SCHEMA_VERSION})
