@@ -21,7 +21,15 @@ from autointerp.analysis.wording import interval_text, number, p_text, percent, 
 from autointerp.records import ActivationRecord, Explanation, Interval, Score, Split, Status, Strata
 from autointerp.store import write_text
 from autointerp.viewer.svg import inline_svg
-from autointerp.viewer.tokens import Cell, LevelScale, cells_of, direction, level_scale, plain
+from autointerp.viewer.tokens import (
+    Cell,
+    LevelScale,
+    cells_of,
+    direction,
+    level_scale,
+    plain,
+    shown_text,
+)
 
 UNITS_PER_RANK = 2
 """Units with the highest, median and lowest lift shown in full, of every source."""
@@ -38,6 +46,12 @@ SHORTEST_STAGE = 0.5
 
 LOOKUP_TOKENS = 6
 """Tokens of a look-up table that are shown."""
+
+WRITTEN_TOKENS = 6
+"""Tokens a unit promotes, and suppresses, that are shown."""
+
+SHOWN_NEIGHBOURS = 3
+"""Units that write most alike that are shown."""
 
 WITHOUT_LLM = ("top_tokens", "token_lookup")
 """Explainer types that need no language model."""
@@ -103,6 +117,9 @@ class UnitView:
     """Test documents in which it is active, of the whole corpus."""
 
     maximum: float
+    writes: tuple[tuple[str, str], ...]
+    """(name, words) of what it promotes, what it suppresses and its nearest units."""
+
     lines: tuple[Line, ...]
     examples: tuple[Example, ...]
     scale: LevelScale | None
@@ -229,10 +246,22 @@ def _source_kind(settings: Mapping[str, Any]) -> str:
     kind = {
         "sae": "sparse autoencoder latents",
         "neurons": "MLP neurons",
+        "directions": _DIRECTIONS.get(str(settings.get("kind")), "directions"),
+        "attention_heads": "attention heads",
         "recorded": "units recorded elsewhere",
     }.get(str(settings.get("type")), str(settings.get("type") or "units"))
+    if settings.get("sparsify"):
+        kind = f"{kind}, the {settings['sparsify']['l0']} strongest of every token,"
     place = settings.get("hook_point")
     return f"{kind} at {place}" if place else kind
+
+
+_DIRECTIONS = {
+    "basis": "channels",
+    "random": "random directions",
+    "pca": "principal components",
+    "file": "directions of a file",
+}
 
 
 def _explainer_kind(kind: str) -> str:
@@ -318,10 +347,25 @@ def _view(results: RunResults, unit: UnitResult, rank: str, featured: str | None
         status=unit.status,
         n_test_documents=test.n_active_documents if test else None,
         maximum=unit.record.explain_maximum(),
+        writes=tuple(_writes(unit)),
         lines=tuple(_line(results, unit, explainer) for explainer in results.explainers),
         examples=tuple(_examples(results, unit, featured, scale)) if featured else (),
         scale=scale,
     )
+
+
+def _writes(unit: UnitResult) -> Iterator[tuple[str, str]]:
+    record = unit.record
+    for name, tokens in (("promotes", record.promoted), ("suppresses", record.suppressed)):
+        if tokens:
+            shown = (
+                f"“{_cut(shown_text(t.token), 24)}” {number(t.logit)}"
+                for t in tokens[:WRITTEN_TOKENS]
+            )
+            yield name, ", ".join(shown)
+    if record.neighbours:
+        near = (f"{n.unit} {number(n.cosine)}" for n in record.neighbours[:SHOWN_NEIGHBOURS])
+        yield "writes most like (cosine)", ", ".join(near)
 
 
 def _line(results: RunResults, unit: UnitResult, explainer: str) -> Line:

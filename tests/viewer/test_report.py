@@ -1,8 +1,10 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from autointerp.analysis.aggregate import summarise
 from autointerp.analysis.compare import compare_all
 from autointerp.analysis.figure import draw_comparison
 from autointerp.analysis.results import RunResults
-from autointerp.records import Status, UnitId
+from autointerp.records import Neighbour, Status, TokenLogit, UnitId, UnitRecord
 from autointerp.viewer.report import _places, render_report, write_report
 
 from ..analysis.synthetic import (
@@ -254,3 +256,46 @@ def test_highest_median_and_lowest_name_no_unit_twice(n: int) -> None:
 
 def test_highest_median_and_lowest_of_nine() -> None:
     assert list(_places(9).values()) == [[0, 1], [3, 4], [7, 8]]
+
+
+def written(record: UnitRecord) -> UnitRecord:
+    """A record with an output side that tries to break the page."""
+    return replace(
+        record,
+        promoted=(TokenLogit(" dog", 1, 3.25), TokenLogit(HOSTILE, 2, 1.5)),
+        suppressed=(TokenLogit("\n", 3, -2.5),),
+        neighbours=(Neighbour(UnitId("features", 77, -1), 0.875),),
+    )
+
+
+def test_a_unit_shows_what_it_writes_and_who_writes_alike() -> None:
+    results = every_kind()
+    before = Page(render(results))
+    assert not [a for a in before.tags("dl") if a.get("class") == "writes"]
+    units = tuple(replace(unit, record=written(unit.record)) for unit in results.units)
+    page = Page(render(replace(results, units=units)))
+    assert [a for a in page.tags("dl") if a.get("class") == "writes"]
+    for words in (
+        "promotes “ dog” 3.25, “<script>",
+        "suppresses “↵” −2.50",
+        "writes most like (cosine) features/77- 0.88",
+    ):
+        assert words in page.words
+    assert not page.tags("script") and not page.tags("img")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            {"type": "neurons", "hook_point": "p", "sparsify": {"l0": 32}},
+            "MLP neurons, the 32 strongest of every token, at p",
+        ),
+        ({"type": "directions", "kind": "pca", "hook_point": "p"}, "principal components at p"),
+        ({"type": "attention_heads", "hook_point": "blocks.1.attn"}, "attention heads at blocks.1"),
+    ],
+)
+def test_sources_are_called_by_what_they_are(source: dict[str, Any], words: str) -> None:
+    results = every_kind()
+    config = {**results.config, "sources": {**dict.fromkeys(results.sources, source)}}
+    assert words in Page(render(replace(results, config=config))).words
