@@ -5,9 +5,9 @@ and the small texts beside and above them are fetched, into the hub's own cache;
 read again without a network.
 """
 
+import contextlib
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from autointerp.records import AutointerpError
 from autointerp.units.sae.formats.checkpoint import SUFFIXES
@@ -125,11 +125,14 @@ def _from_hub(repo: str, path: str, revision: str | None) -> Path:
 def _cached(repo: str, path: str, revision: str | None, named: str, error: Exception) -> Path:
     from huggingface_hub import snapshot_download
 
-    found: Any = None
-    try:
-        found = Path(snapshot_download(repo, revision=revision, local_files_only=True)) / path
-    except Exception:
-        found = None
+    found: Path | None = None
+    # A pattern that no file has: the whole repository need not be in the cache.
+    nothing = ["/"]
+    with contextlib.suppress(Exception):
+        folder = snapshot_download(
+            repo, revision=revision, local_files_only=True, allow_patterns=nothing
+        )
+        found = Path(folder) / path
     if found is None or not found.exists():
         reason = " ".join(str(error).split())[:160]
         raise AutointerpError(
