@@ -113,7 +113,7 @@ def _fitted(
     """Mean and components of a place on the run's `explain` documents, fitted once a run."""
     from autointerp.units import DirectionSet
     from autointerp.units.direction_files import load_fitted, save_fitted
-    from autointerp.units.fitting import fit_moments, hidden_rows, sequences_to_fit
+    from autointerp.units.direction_fitting import fit_moments, hidden_rows, sequences_to_fit
 
     is_pca = settings.kind == "pca"
     n = (settings.n or width) if is_pca else 0
@@ -129,7 +129,7 @@ def _fitted(
     kept = load_fitted(path, key)
     if kept is not None:
         return kept
-    sequences, _ = store.read_sequences()
+    sequences, _ = store.read_sequences(subject.tokenizer_name)
     n_known = subject.model.get_input_embeddings().weight.shape[0]
     chosen = sequences_to_fit(sequences, n_known, settings.fit_tokens)
     reporter.stage("fit", sum(int((~s.masked).sum()) for s in chosen), "tokens")
