@@ -1,71 +1,207 @@
-import numpy as np
+"""Every architecture of sparse autoencoder: what it learns, and that a killed training goes on."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor
 
-from autointerp.records import AutointerpError, Sequence, Split
-from autointerp.units.fitting import fit_moments, hidden_rows, sequences_to_fit
+from autointerp.records import AutointerpError
+from autointerp.units.sae.fitting import Progress, Schedule, train_saes
+from autointerp.units.sae.objectives import OBJECTIVES, Buffers, SaeSettings, resample
+from autointerp.units.sae.objectives.jumprelu import JumpRelu
+from autointerp.units.sae.training import shuffled_batches
+
+D_IN, N_FEATURES = 16, 32
 
 
-def sequence(name: str, split: Split, tokens: list[int], n_masked: int = 1) -> Sequence:
-    ids = np.asarray(tokens, np.int32)
-    masked = np.arange(len(ids)) < n_masked
-    return Sequence(name, f"d{name}", split, ids, masked, np.zeros_like(ids), np.ones_like(ids))
+def directions() -> Tensor:
+    """[N_FEATURES, D_IN] unit vectors: twice as many as there are dimensions."""
+    W = torch.randn(N_FEATURES, D_IN, generator=torch.Generator().manual_seed(0))
+    return W / W.norm(dim=1, keepdim=True)
 
 
-def many(n: int = 24) -> list[Sequence]:
-    generator = np.random.default_rng(0)
-    splits = list(Split)
-    return [
-        sequence(
-            f"{(i * 7919) % 1000:03d}",
-            splits[i % 4],
-            generator.integers(0, 60, generator.integers(4, 12)).tolist(),
+def superposition(chunk: int, n: int = 512) -> Tensor:
+    """[n, D_IN]: each token is a sum of about two of the directions, and an offset."""
+    generator = torch.Generator().manual_seed(1000 + chunk)
+    active = torch.rand(n, N_FEATURES, generator=generator) < 2 / N_FEATURES
+    strength = 0.5 + torch.rand(n, N_FEATURES, generator=generator)
+    return (active * strength) @ directions() + 0.3
+
+
+def batches(make: Callable[[int], Tensor] = superposition) -> Callable[[int], Iterator[Tensor]]:
+    def chunks(skip: int) -> Iterator[Tensor]:
+        while True:
+            yield make(skip)
+            skip += 1
+
+    return shuffled_batches(chunks, chunks_in_buffer=2, batch_tokens=512, seed=4)
+
+
+COMMON = {"n_latents": 48, "k": 2, "learning_rate": 3e-3, "aux_k": 16, "dead_after_tokens": 20_000}
+SETTINGS = {
+    "relu_l1": SaeSettings("relu_l1", l1=0.6, resample_at=(200, 400), **COMMON),
+    "relu_l1_april": SaeSettings("relu_l1_april", l1=0.6, **COMMON),
+    "topk": SaeSettings("topk", **COMMON),
+    "batch_topk": SaeSettings("batch_topk", **COMMON),
+    "gated": SaeSettings("gated", l1=1.5, **COMMON),
+    "jumprelu": SaeSettings("jumprelu", l0_target=2, bandwidth=0.1, **COMMON),
+    "matryoshka": SaeSettings("matryoshka", groups=(0.5, 1.0), **COMMON),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """All architectures at once, on the same batches."""
+    folder = tmp_path_factory.mktemp("saes")
+    reports: dict[str, list[Progress]] = {name: [] for name in SETTINGS}
+    saes = train_saes(
+        SETTINGS,
+        Schedule(n_tokens=400_000, batch_tokens=512),
+        batches(),
+        folder / "checkpoint.safetensors",
+        lambda progress: reports[progress.name].append(progress),
+    )
+    return saes, reports
+
+
+def test_every_architecture_is_tried():
+    assert set(SETTINGS) == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_directions_in_superposition_are_recovered(trained, name):
+    sae = trained[0][name]
+    nearest = (directions() @ sae.W_dec.T).amax(1)
+    assert nearest.mean() > 0.9, nearest
+    x = superposition(10**6, 4000)
+    error = x - sae.decode(sae.encode(x), x)
+    assert 1 - error.pow(2).sum() / (x - x.mean(0)).pow(2).sum() > 0.75
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(48), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "jumprelu", "matryoshka"])
+def test_sparsity_is_what_was_asked_for(trained, name):
+    f = trained[0][name].encode(superposition(10**6, 4000))
+    assert float((f > 0).sum(1).float().mean()) == pytest.approx(2, abs=0.25)
+
+
+def test_inference_thresholds_keep_a_tokens_latents_apart_from_its_batch(trained):
+    sae, x = trained[0]["batch_topk"], superposition(10**6, 64)
+    assert sae.architecture == "jumprelu"
+    torch.testing.assert_close(sae.encode(x)[:1], sae.encode(x[:1]))
+
+
+def test_progress_names_its_dictionary_and_its_numbers(trained):
+    for name, reports in trained[1].items():
+        assert reports[-1].n_tokens == 400_000 // 512 * 512
+        assert reports[-1].explained_variance > reports[0].explained_variance
+        assert 0 <= reports[-1].dead_share <= 1 and reports[-1].name == name
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_training_continued_is_the_uninterrupted_one(tmp_path):
+    chosen = {name: SETTINGS[name] for name in ("relu_l1", "batch_topk", "gated")}
+    chosen["relu_l1"] = replace(chosen["relu_l1"], resample_at=(30, 70), dead_after_tokens=2000)
+    schedule = Schedule(n_tokens=60_000, batch_tokens=512, ema=0.9)
+    whole = train_saes(chosen, schedule, batches(), tmp_path / "whole.safetensors")
+    often = replace(schedule, checkpoint_seconds=0)
+
+    def kill(progress: Progress) -> None:
+        if progress.n_tokens >= 50 * 512:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_saes(chosen, often, batches(), tmp_path / "c.safetensors", kill)
+    continued = train_saes(chosen, often, batches(), tmp_path / "c.safetensors")
+    for name, sae in whole.items():
+        for part in ("W_enc", "b_enc", "W_dec", "b_dec"):
+            torch.testing.assert_close(getattr(continued[name], part), getattr(sae, part))
+
+
+def test_the_scale_of_the_activations_changes_nothing_but_the_scale(tmp_path):
+    one = train_saes(
+        {"a": SETTINGS["topk"]}, Schedule(n_tokens=50_000, batch_tokens=512), batches(),
+        tmp_path / "one.safetensors",
+    )["a"]  # fmt: skip
+    hundred = train_saes(
+        {"a": SETTINGS["topk"]}, Schedule(n_tokens=50_000, batch_tokens=512),
+        batches(lambda chunk: 128 * superposition(chunk)), tmp_path / "hundred.safetensors",
+    )["a"]  # fmt: skip
+    x = superposition(5, 100)
+    torch.testing.assert_close(hundred.encode(128 * x), 128 * one.encode(x), rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(hundred.W_dec, one.W_dec, rtol=1e-3, atol=1e-4)
+
+
+def test_a_transcoder_learns_another_target(tmp_path):
+    turn = torch.linalg.qr(torch.randn(D_IN, 12, generator=torch.Generator().manual_seed(7)))[0]
+
+    def pairs(chunk: int) -> Tensor:
+        x = superposition(chunk)
+        return torch.cat([x, 3 * x @ turn], 1)
+
+    schedule = Schedule(n_tokens=300_000, batch_tokens=512, d_in=D_IN)
+    sae = train_saes(
+        {"t": replace(SETTINGS["topk"], k=4)}, schedule, batches(pairs), tmp_path / "c.safetensors"
+    )["t"]
+    assert (sae.d_in, sae.d_out) == (D_IN, 12)
+    x = superposition(10**6, 2000)
+    y = 3 * x @ turn
+    error = y - sae.decode(sae.encode(x), x)
+    assert 1 - error.pow(2).sum() / (y - y.mean(0)).pow(2).sum() > 0.75
+    assert not sae.b_pre.any()
+
+
+def test_the_threshold_learns_by_the_straight_through_estimate():
+    """One latent, one token inside the window: the gradient of the paper, by hand."""
+    settings = SaeSettings("jumprelu", 1, l0_target=2.0, l0_weight=1.0, bandwidth=0.5)
+    z, theta, width = 1.1, 1.0, 0.5
+    x = torch.tensor([[z], [0.0]])
+    p = {
+        "W_enc": torch.ones(1, 1),
+        "b_enc": torch.zeros(1),
+        "W_dec": torch.ones(1, 1),
+        "b_dec": torch.zeros(1),
+        "threshold": torch.tensor([theta], requires_grad=True),
+    }
+    state = Buffers(torch.zeros(1), torch.tensor(-1.0))
+    loss = JumpRelu().loss(settings, p, state, x, 2 * x, warm=1.0)
+    loss.total.backward()
+    by_f = -2 * (2 * z - z) / 2  # of mean ‖y - ŷ‖² in the first token's latent
+    spread = float((2 * x - (2 * x).mean()).pow(2).sum()) / 2
+    by_l0 = 2 * (0.5 / 2 - 1) / 2 * spread * 0.5  # of the penalty in that token's step
+    expected = by_f * -(theta / width) + by_l0 * -(1 / width)
+    assert float(p["threshold"].grad) == pytest.approx(expected, rel=1e-5)
+
+
+def test_resampled_latents_point_at_a_badly_reconstructed_token_and_forget_their_moments():
+    settings = SaeSettings("relu_l1", 4, dead_after_tokens=10)
+    p = {
+        "W_enc": torch.eye(4),
+        "b_enc": torch.full((4,), -1.0),
+        "W_dec": torch.eye(4),
+        "b_dec": torch.zeros(4),
+    }
+    moments = {n: (torch.ones_like(t), torch.ones_like(t)) for n, t in p.items()}
+    state = Buffers(torch.tensor([0.0, 0.0, 0.0, 99.0]), torch.tensor(-1.0))
+    x = torch.zeros(20, 4)
+    x[7] = torch.tensor([0.0, 0.0, 3.0, 4.0])
+    n = resample(settings, p, moments, state, x, x, torch.Generator().manual_seed(0))
+    assert n == 1
+    torch.testing.assert_close(p["W_dec"][3], torch.tensor([0.0, 0.0, 0.6, 0.8]))
+    torch.testing.assert_close(p["W_enc"][:, 3], 0.2 * torch.tensor([0.0, 0.0, 0.6, 0.8]))
+    assert p["b_enc"][3] == 0 and state.silent_tokens[3] == 0
+    for name, place in (("W_enc", (slice(None), 3)), ("W_dec", 3), ("b_enc", 3)):
+        assert not moments[name][0][place].any() and not moments[name][1][place].any()
+    assert moments["W_dec"][0][:3].all()
+
+
+def test_an_unknown_architecture_is_refused(tmp_path):
+    with pytest.raises(AutointerpError, match="'sparse' is none of relu_l1"):
+        train_saes(
+            {"a": SaeSettings("sparse", 4)}, Schedule(1000), batches(), tmp_path / "c.safetensors"
         )
-        for i in range(n)
-    ]
-
-
-def test_only_explain_documents_are_fitted_to():
-    chosen = sequences_to_fit(many(), 64, None)
-    assert len(chosen) == 6 and {s.split for s in chosen} == {Split.EXPLAIN}
-
-
-def test_tokens_are_drawn_by_hash_and_not_by_place_in_the_corpus():
-    sequences = many()
-    chosen = sequences_to_fit(sequences, 64, 20)
-    assert [s.sequence_id for s in chosen] == sorted(s.sequence_id for s in chosen)
-    assert sum(int((~s.masked).sum()) for s in chosen) <= 20
-    assert [s.sequence_id for s in sequences_to_fit(sequences[::-1], 64, 20)] == [
-        s.sequence_id for s in chosen
-    ]
-    assert len(sequences_to_fit(sequences, 64, 1)) == 1
-
-
-def test_sequences_of_another_vocabulary_are_left_out():
-    own, other = sequence("a", Split.EXPLAIN, [1, 2]), sequence("b", Split.EXPLAIN, [1, 99])
-    assert sequences_to_fit([own, other], 64, None) == [own]
-
-
-@pytest.mark.parametrize("batch_tokens", [8, 30, 1000])
-def test_rows_are_those_of_every_sequence_alone(batch_tokens, tiny_subject):
-    subject, point = tiny_subject("gpt2"), "blocks.1.hook_resid_post"
-    sequences = [s for s in many() if s.split == Split.EXPLAIN]
-    batches = list(hidden_rows(subject, sequences, point, batch_tokens))
-    alone = [
-        subject.run(torch.from_numpy(s.token_ids)[None], [point])[point][
-            0, ~torch.from_numpy(s.masked)
-        ]
-        for s in sorted(sequences, key=lambda s: (len(s.token_ids), s.sequence_id))
-    ]
-    torch.testing.assert_close(torch.cat(batches), torch.cat(alone), rtol=1e-4, atol=1e-4)
-
-
-def test_too_few_tokens_are_refused_with_both_numbers():
-    with pytest.raises(AutointerpError, match=r"source 'p': 3 tokens .* at least 5 are needed"):
-        fit_moments([torch.ones(3, 2)], 2, covariance=True, needed=5, place="source 'p'")
-
-
-def test_a_subject_that_gives_infinity_is_refused():
-    rows = torch.tensor([[1.0, float("inf")], [0.0, 1.0]])
-    with pytest.raises(AutointerpError, match="gives NaN or infinity"):
-        fit_moments([rows], 2, covariance=False, needed=2, place="source 'p'")
