@@ -29,6 +29,7 @@ UnitOption = Annotated[
     typer.Option("--unit", help="Only this unit, as SOURCE/INDEX (SOURCE/INDEX- for the negative "
                  "side of a neuron); may be given several times."),
 ]  # fmt: skip
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder, such as results/demo.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", help="The run's folder; overrides the config's.")
@@ -109,6 +110,7 @@ def status(
 
     def work() -> None:
         from autointerp.store import run_status
+        from autointerp.store.status import spending_lines
 
         found = run_status(run_folder)
         if json_output:
@@ -121,8 +123,106 @@ def status(
         print(f"{found.folder}: {recorded or 'no sources'}")
         print(f"explanations: {_counts(found.explanations)}")
         print(f"scores: {_counts(found.scores)}")
+        for scorer, counts in found.judged_scores.items():
+            print(f"scores by {scorer}: {_counts(counts)}")
+        n_failed = found.explanations.get("failed", 0) + sum(
+            counts.get("failed", 0) for counts in (found.scores, *found.judged_scores.values())
+        )
+        if n_failed:
+            print(f"failed: {n_failed}; `autointerp retry {found.folder} --failed` asks again")
+        for line in spending_lines(found.spending, found.in_flight):
+            print(line)
         print(f"report: {found.folder / 'report.html' if found.finished else 'not yet'}")
         print(f"held by {found.held_by}" if found.held_by else "nobody holds it")
+
+    _guarded(work)
+
+
+@app.command()
+def retry(
+    run_folder: RunFolder,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Ask again for failed explanations and scores.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Do again what failed, with the run's own config; everything else stays as it is."""
+
+    def work() -> None:
+        from autointerp.retrying import retry_failed
+
+        if not failed:
+            raise UsageError("say what is to be done again: autointerp retry RUN --failed")
+        with RichReporter(quiet=json_output) as reporter:
+            done = retry_failed(run_folder, reporter)
+        print(json.dumps(done) if json_output else _retried(done))
+
+    _guarded(work)
+
+
+@app.command()
+def estimate(
+    config: ConfigPath,
+    unit: UnitOption = None,
+    output: OutputOption = None,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, help="Units whose prompts are built.")
+    ] = 8,
+    timing: Annotated[
+        bool, typer.Option(help="Time the models on this machine; it takes a few seconds.")
+    ] = True,
+    json_output: JsonOption = False,
+) -> None:
+    """Calls, tokens, money, hours and disk of a run, from its real prompts. Spends nothing."""
+
+    def work() -> None:
+        from autointerp.config import RunConfig, load_config
+        from autointerp.estimate import estimate_run, print_estimate
+
+        settings = load_config(config, RunConfig)
+        if output:
+            settings = settings.model_copy(update={"output": str(output)})
+        found = estimate_run(settings, units=unit, sample=sample, timing=timing)
+        if json_output:
+            print(json.dumps(found.as_json(), ensure_ascii=False))
+        else:
+            print_estimate(found, _console())
+
+    _guarded(work)
+
+
+@app.command()
+def batches(
+    run_folder: RunFolder,
+    adopt: Annotated[
+        str | None,
+        typer.Option("--adopt", metavar="INTENT=ID", help="The provider's id of a batch in doubt."),
+    ] = None,
+    forget: Annotated[
+        str | None,
+        typer.Option("--forget", metavar="INTENT", help="A batch that the provider does not have."),
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Batches of a run that are not fetched yet, and what to make of one in doubt."""
+
+    def work() -> None:
+        from autointerp.retrying import open_batches, settle_doubt
+
+        if adopt or forget:
+            print(settle_doubt(run_folder, adopt, forget))
+            return
+        rows = open_batches(run_folder)
+        if json_output:
+            print(json.dumps(rows))
+            return
+        for row in rows:
+            print(
+                f"{row['id']}  {row['state']}  {row['n']} requests to {row['model']}  "
+                f"{row['provider_id'] or 'no id yet'}"
+            )
+        if not rows:
+            print("no batch is open")
 
     _guarded(work)
 
@@ -336,6 +436,14 @@ def _console(stderr: bool = False) -> Any:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def _retried(done: dict[str, Any]) -> str:
+    again, left = done["asked_again"], done["failed_now"]
+    return (
+        f"asked again: {again['explanations']} explanations, {again['scores']} scores; failed now: "
+        f"{left['explanations']} explanations, {left['scores']} scores"
+    )
 
 
 def _counts(counts: dict[str, int]) -> str:

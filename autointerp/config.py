@@ -271,6 +271,17 @@ class SimulatorConfig(_Stage):
     """Keep the few-shot's keys and values in the user's cache for the next run."""
 
 
+class BatchConfig(_Stage):
+    """How batches are sent and waited for (`llm.mode: batch`)."""
+
+    poll_seconds: float = Field(default=60.0, gt=0)
+    """Seconds between two looks at a batch."""
+    min_requests: int = Field(default=10, ge=1)
+    """Fewer requests are asked live."""
+    max_requests: int | None = Field(default=None, ge=1)
+    """Most requests in a batch; the provider's limit if left out."""
+
+
 class LlmConfig(_Stage):
     """The explainer's language model."""
 
@@ -313,6 +324,10 @@ class LlmConfig(_Stage):
     cache: str = "shared"
     """Answers that were paid for: `shared` by all runs in the folder above the run's, `off`,
     `read_only`, or the path of a file."""
+    mode: Literal["live", "batch"] = "live"
+    """`batch` asks through the provider's batch API: usually half the price, an answer within a
+    day; what a batch did not answer is asked live."""
+    batch: BatchConfig = BatchConfig()
     prices: str | None = None
     """A file of prices that come before the shipped ones; its form is that of
     `autointerp/llm/prices.yaml`."""

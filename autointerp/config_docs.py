@@ -8,6 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from autointerp.config import (
     AttentionHeadsConfig,
+    BatchConfig,
     BudgetConfig,
     CorpusConfig,
     DesignConfig,
@@ -44,11 +45,12 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`record.design.quotas.SPLIT`", QuotaConfig),
     ("`units`", UnitsConfig),
     ("`llm`", LlmConfig),
+    ("`llm.batch`", BatchConfig),
     ("`budget`", BudgetConfig),
     ("`explainers`, each", ExplainerConfig),
     ("`simulator`", SimulatorConfig),
     ("`score`", ScoreConfig),
-    ("an entry of `scorers`", ScorerConfig),
+    ("`scorers`, each", ScorerConfig),
     ("`autointerp sae train`", SaeTrainConfig),
 )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.config import BASELINE_EXPLAINERS
+from autointerp.judging import judged
 from autointerp.records import (
     SCHEMA_VERSION,
     Explanation,
@@ -39,6 +40,7 @@ def gather(run: "Run") -> RunResults:
     for explainer in run.parts.explainers:
         for unit, explanation in run.explanations(explainer).items():
             explanations[unit][explainer.name] = explanation
+    by_judges = judged(run)
     results = tuple(
         UnitResult(
             unit=unit,
@@ -46,6 +48,7 @@ def gather(run: "Run") -> RunResults:
             density=run.densities[unit],
             explanations=explanations[unit],
             scores=scores[unit],
+            judged=by_judges.get(unit, {}),
             scored_windows=run.scorer_of(unit).windows(run.records[unit]),
             simulations=simulations[unit],
             status=Status.DEAD if run.is_dead(unit) else Status.OK,

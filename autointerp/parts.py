@@ -10,6 +10,7 @@ from autointerp.config import (
     RunConfig,
 )
 from autointerp.progress import Reporter, Silent
+from autointerp.records import UsageError
 from autointerp.simulators import Simulator, load_simulator
 from autointerp.store import RunStore
 
@@ -17,10 +18,39 @@ if TYPE_CHECKING:
     from autointerp.explainers import Explainer
     from autointerp.llm import CachedClient, LlmClient
     from autointerp.llm.budget import Meter
+    from autointerp.llm.cache import ResponseCache
     from autointerp.recording.corpus import Corpus
     from autointerp.recording.imported import Imported
     from autointerp.subject import Subject
     from autointerp.units import UnitSource
+
+
+_LLM_BATCH = 8
+"""Requests that a model on this machine is given together."""
+
+
+def corpus_of(settings: CorpusConfig) -> "Corpus":
+    """The documents that a config's corpus names."""
+    from autointerp.recording.corpus import Source, read_sources
+
+    sources = [
+        Source(
+            path=None if part.path is None else resources.shipped_path(part.path, "corpus.jsonl"),
+            dataset=part.dataset,
+            dataset_config=part.dataset_config,
+            dataset_split=part.dataset_split,
+            text_field=part.text_field,
+            max_documents=part.max_documents or settings.max_documents,
+            weight=getattr(part, "weight", 1.0),
+        )
+        for part in settings.mix or [settings]
+    ]
+    return read_sources(
+        sources,
+        max_tokens=settings.max_tokens,
+        max_tokens_per_document=settings.max_tokens_per_document,
+        seed=settings.seed,
+    )
 
 
 class Parts:
@@ -53,7 +83,7 @@ class Parts:
             )
         return self.subjects[name]
 
-    def _model(self, name: str) -> "Subject":
+    def language_model(self, name: str) -> "Subject":
         """A language model that explains or simulates; a subject of the same name is shared."""
         from autointerp.subject import load_subject
 
@@ -107,7 +137,7 @@ class Parts:
         settings = self.config.llm
         name = settings.model
         if name.startswith("local/"):
-            subject = self._model(name.removeprefix("local/"))
+            subject = self.language_model(name.removeprefix("local/"))
             client: LlmClient = MeteredClient(load_client(name, subject=subject), self.meter)
         else:
             client = load_client(name, ClientOptions.of(settings))
@@ -116,7 +146,37 @@ class Parts:
         cache = open_cache(settings.cache, self.store.folder.absolute().parent)
         if cache is not None:
             self.meter.recover(cache.get)
+        if settings.mode == "batch":
+            client = self._in_batches(client, cache)
         return CachedClient(client, cache)
+
+    def _in_batches(self, client: "LlmClient", cache: "ResponseCache | None") -> "LlmClient":
+        """A client that asks through the provider's batch API."""
+        from autointerp.llm.batch import BatchClient, BatchOptions
+        from autointerp.llm.hosted import HostedClient
+
+        if not isinstance(client, HostedClient):
+            raise UsageError(
+                f"llm.mode is batch, but {client.name} has no batch API: set it to live"
+            )
+        if cache is None or cache.read_only:
+            raise UsageError(
+                "llm.mode is batch, which keeps answers in the cache as they are fetched: set "
+                "llm.cache to a cache that is written"
+            )
+        batch = self.config.llm.batch
+        options = BatchOptions(
+            poll_seconds=batch.poll_seconds,
+            min_requests=batch.min_requests,
+            max_requests=batch.max_requests,
+            give_up_after=self.config.llm.give_up_after,
+        )
+        return BatchClient(client, cache, self.meter, options, on_notice=self.reporter.note)
+
+    @property
+    def llm_batch(self) -> int:
+        """Requests that are put together for the language model: in batches, all there are."""
+        return 2**31 if self.config.llm.mode == "batch" else _LLM_BATCH
 
     @cached_property
     def meter(self) -> "Meter":
@@ -145,7 +205,7 @@ class Parts:
                 {}
                 if name == "token_lookup"
                 else {
-                    "subject": self._model(settings.model),
+                    "subject": self.language_model(settings.model),
                     "prompt": settings.prompt,
                     "mass_floor": settings.mass_floor,
                     "levels": settings.levels,

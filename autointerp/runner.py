@@ -24,6 +24,7 @@ from autointerp.config import (
 from autointerp.estimate import duration, estimate_seconds
 from autointerp.executor import EXECUTORS
 from autointerp.gathering import gather
+from autointerp.judging import check_judges, judge
 from autointerp.names import as_name
 from autointerp.parts import Parts
 from autointerp.progress import Reporter, Silent
@@ -47,7 +48,7 @@ from autointerp.scorers.simulation import (
     SimulationScorer,
     simulation_key,
 )
-from autointerp.selection import choose_donors, stratified_sample
+from autointerp.selection import Donors, stratified_sample
 from autointerp.simulators import SimulationRequest, Simulator
 from autointerp.store import RunStore, UnitSummary, write_text
 from autointerp.store.ledger import Spending
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 STAGES = ("corpus", "record", "explain", "score", "report")
 
-_LLM_BATCH = 8
 _SIMULATION_BATCH = 12
 
 
@@ -152,6 +152,7 @@ class Run:
             if explainer.needs_llm:
                 needs = getattr(explainer, "needs", None) or Needs()
                 check_needs(f"explainer {explainer.name!r}", needs, self.parts.client)
+        check_judges(self)
         _ = self.parts.sources
         self._named(self.chosen or self.config.units.ids or ())
 
@@ -448,7 +449,7 @@ class Run:
 
         asks = any(explainer.needs_llm for _, explainer in owners.values())
         handlers = {Request: self.parts.client.handler} if asks else {}
-        drive(jobs, handlers, done, failed, batch_size=_LLM_BATCH)
+        drive(jobs, handlers, done, failed, batch_size=self.parts.llm_batch)
 
     def _is_missing(self, key: str) -> bool:
         return self.store.get_explanation(key) is None
@@ -483,37 +484,37 @@ class Run:
         imported = isinstance(self.config.sources[unit.source], RecordedConfig)
         return self._scorer(IMPORTED_DESIGN) if imported else self.scorer
 
-    def score_jobs(self) -> Iterator[ScoreJob]:
-        """Every explanation with its donors and the key of its score."""
+    def explained(self) -> Iterator[tuple[Explanation, tuple[Explanation, ...]]]:
+        """Every explanation with its donors."""
         directions = self._directions()
         for explainer in self.parts.explainers:
-            explanations = self.explanations(explainer)
             candidates = self._donor_candidates(explainer)
-            simulator = self.parts.simulator(explainer.name)
-            for unit, explanation in explanations.items():
-                donors = choose_donors(
-                    explanation,
-                    candidates,
-                    self.densities,
-                    directions,
-                    self.config.score.shuffled_donors,
-                )
-                key = content_key(
-                    "score",
-                    version=VERSION,
-                    scorer=vars(self.scorer_of(unit)),
-                    explanation=explanation.key,
-                    donors=[donor.key for donor in donors],
-                    simulator=simulator.fingerprint,
-                )
-                yield ScoreJob(
-                    self.records[unit],
-                    explanation,
-                    donors,
-                    simulator.name,
-                    simulator.fingerprint,
-                    key,
-                )
+            donors = Donors(candidates, self.densities, directions)
+            for explanation in self.explanations(explainer).values():
+                yield explanation, donors.of(explanation, self.config.score.shuffled_donors)
+
+    def score_jobs(self) -> Iterator[ScoreJob]:
+        """Every explanation that is scored by simulation, with its donors and its score's key."""
+        if not any(scorer.type == "simulation" for scorer in self.config.scorers):
+            return
+        for explanation, donors in self.explained():
+            unit, simulator = explanation.unit, self.parts.simulator(explanation.explainer)
+            key = content_key(
+                "score",
+                version=VERSION,
+                scorer=vars(self.scorer_of(unit)),
+                explanation=explanation.key,
+                donors=[donor.key for donor in donors],
+                simulator=simulator.fingerprint,
+            )
+            yield ScoreJob(
+                self.records[unit],
+                explanation,
+                donors,
+                simulator.name,
+                simulator.fingerprint,
+                key,
+            )
 
     def _donor_candidates(self, explainer: "Explainer") -> list[Explanation]:
         """Stored explanations that may serve as controls.
@@ -544,6 +545,7 @@ class Run:
         """Score every explanation that has no score under its key yet."""
         from autointerp.llm import drive
 
+        judge(self)
         jobs = [job for job in self.score_jobs() if self.store.get_score(job.key) is None]
         self.reporter.stage("score", len(jobs), "scores")
 

@@ -1,6 +1,7 @@
 """Which units are explained, and whose explanations serve as controls: pure functions."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -11,6 +12,9 @@ from autointerp.store import UnitSummary
 
 NEAR_COPY_COSINE = 0.7
 """A unit that writes in nearly the same direction is no control: its explanation may be right."""
+
+_RATE_FLOOR = 1e-9
+"""Added to firing rates, whose logarithm is compared."""
 
 
 def stratified_sample(
@@ -35,39 +39,66 @@ def stratified_sample(
     return [unit for _, _, unit in sorted(drawn, key=lambda entry: entry[1])]
 
 
-def choose_donors(
-    explanation: Explanation,
-    candidates: Sequence[Explanation],
-    densities: Mapping[UnitId, float],
-    directions: Mapping[UnitId, np.ndarray],
-    n: int,
-) -> tuple[Explanation, ...]:
-    """The explanations of `n` other units of the same source, nearest in firing rate.
+class Donors:
+    """Finds, for every unit, the units nearest in firing rate whose explanations are its controls.
 
     Left out are the other side of the same neuron and near copies (`NEAR_COPY_COSINE`). A donor
     with the same words stays in: an explainer that says the same of every unit earns no lift.
-
-    Args:
-        candidates: explanations by the same explainer.
-        densities: unit → share of `explain` tokens on which it is active.
-        directions: unit → [d_out] what it writes; units without one are never near copies.
     """
-    own = explanation.unit
 
-    def distance(other: Explanation) -> tuple[float, UnitId]:
-        floor = 1e-9
-        rates = (densities[own] + floor) / (densities[other.unit] + floor)
-        return abs(math.log(rates)), other.unit
+    def __init__(
+        self,
+        candidates: Sequence[Explanation],
+        densities: Mapping[UnitId, float],
+        directions: Mapping[UnitId, np.ndarray],
+    ) -> None:
+        """Order the candidates by firing rate.
 
-    allowed = [
-        other
-        for other in candidates
-        if other.status == Status.OK
-        and other.unit.source == own.source
-        and other.unit.index != own.index
-        and not _is_near_copy(directions.get(own), directions.get(other.unit))
-    ]
-    return tuple(sorted(allowed, key=distance)[:n])
+        Args:
+            candidates: explanations by the same explainer; only those with words are donors.
+            densities: unit → share of `explain` tokens on which it is active.
+            directions: unit → [d_out] what it writes; units without one are never near copies.
+        """
+        self._densities = densities
+        self._directions = directions
+        self._by_source: dict[str, list[tuple[float, UnitId, Explanation]]] = {}
+        for one in candidates:
+            if one.status == Status.OK:
+                row = (self._log_rate(one.unit), one.unit, one)
+                self._by_source.setdefault(one.unit.source, []).append(row)
+        for rows in self._by_source.values():
+            rows.sort(key=lambda row: row[:2])
+
+    def of(self, explanation: Explanation, n: int) -> tuple[Explanation, ...]:
+        """The `n` nearest donors of one explanation, nearest first; equally near ones by unit."""
+        rows = self._by_source.get(explanation.unit.source, [])
+        if n < 1 or not rows:
+            return ()
+        rate = self._log_rate(explanation.unit)
+        above = bisect_left(rows, rate, key=lambda row: row[0])
+        below = above - 1
+        found: list[tuple[float, UnitId, Explanation]] = []
+        while below >= 0 or above < len(rows):
+            down = rate - rows[below][0] if below >= 0 else math.inf
+            up = rows[above][0] - rate if above < len(rows) else math.inf
+            distance = min(down, up)
+            # As many as are wanted, and all that are as near as the last of them.
+            if len(found) >= n and distance > found[n - 1][0]:
+                break
+            row = rows[below] if down <= up else rows[above]
+            below, above = (below - 1, above) if down <= up else (below, above + 1)
+            if self._allowed(explanation.unit, row[1]):
+                found.append((distance, row[1], row[2]))
+        return tuple(one for *_, one in sorted(found, key=lambda item: item[:2])[:n])
+
+    def _log_rate(self, unit: UnitId) -> float:
+        return math.log(self._densities[unit] + _RATE_FLOOR)
+
+    def _allowed(self, own: UnitId, other: UnitId) -> bool:
+        directions = self._directions
+        return other.index != own.index and not _is_near_copy(
+            directions.get(own), directions.get(other)
+        )
 
 
 def _is_near_copy(a: np.ndarray | None, b: np.ndarray | None) -> bool:

@@ -51,8 +51,8 @@ def test_the_example_is_accepted():
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
-        ("sorces", {}, ["sorces: unknown key; did you mean sources?", "Known here: corpus, "]),
-        ("zzz", 1, ["zzz: unknown key. Known here: corpus, "]),
+        ("sorces", {}, ["sorces: unknown key; did you mean sources?", "Known here: budget, corpus, "]),
+        ("zzz", 1, ["zzz: unknown key. Known here: budget, corpus, "]),
         ("corpus/windw_length", 8, ["corpus.windw_length: unknown key", "mean window_length?"]),
         (
             "sources/sae/hook_pont",

@@ -36,6 +36,9 @@ class UnitResult:
     simulations: Mapping[str, tuple[Simulation, ...]]
     """By explainer: own explanation on `scored_windows`, in the same order."""
 
+    judged: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    """Scores by scorers that ask a language model: by scorer, then by explainer."""
+
     status: Status = Status.OK
     """`dead` where it never fired in `explain`."""
 

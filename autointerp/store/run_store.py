@@ -423,6 +423,34 @@ class RunStore:
         """Requests, tokens, seconds and money per purpose, model and mode."""
         return [dict(vars(row)) for row in self.ledger.rows()]
 
+    def count_scores(self) -> dict[str, dict[str, int]]:
+        """Scores per scorer and status."""
+        rows = self.database.execute(
+            "SELECT scorer, status, COUNT(*) FROM scores GROUP BY scorer, status"
+        )
+        found: dict[str, dict[str, int]] = {}
+        for scorer, status, n in rows:
+            found.setdefault(scorer, {})[status] = n
+        return found
+
+    def score_keys(self, scorer: str) -> set[str]:
+        """Keys of all stored scores by one scorer."""
+        rows = self.database.execute("SELECT key FROM scores WHERE scorer = ?", (scorer,))
+        return {row[0] for row in rows}
+
+    def forget_failed(self) -> dict[str, int]:
+        """Remove failed explanations and scores, so that they are asked for again.
+
+        A score whose explanation failed goes too: it is only as failed as that.
+
+        Returns:
+            How many of each were removed.
+        """
+        with self.database as db:
+            scores = db.execute("DELETE FROM scores WHERE status = 'failed'").rowcount
+            explanations = db.execute("DELETE FROM explanations WHERE status = 'failed'").rowcount
+        return {"explanations": explanations, "scores": scores}
+
     def count(self, table: str) -> dict[str, int]:
         """Rows of `explanations` or `scores` per status."""
         if table not in ("explanations", "scores"):

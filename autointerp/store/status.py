@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from autointerp.records import AutointerpError
+from autointerp.store.ledger import read_spending
 from autointerp.store.lock import RunLock
 from autointerp.store.run_store import RunStore
 
@@ -20,6 +21,12 @@ class RunStatus:
     explanations: dict[str, int]
     """Stored explanations per status, of all configs this folder has seen."""
     scores: dict[str, int]
+    judged_scores: dict[str, dict[str, int]]
+    """Stored scores per status, by scorer, of the scorers that ask a language model."""
+    spending: list[dict[str, Any]]
+    """The ledger: requests, tokens and money per purpose, model and mode."""
+    in_flight: int
+    """Requests that were sent and are not settled."""
     held_by: str | None
     finished: bool
     """Whether the page of results is there."""
@@ -39,11 +46,16 @@ def run_status(folder: str | Path) -> RunStatus:
     held = RunLock(place).holder()
     has_results = (place / "results.sqlite").exists()
     try:
+        spending, in_flight = read_spending(place / "results.sqlite") if has_results else ([], 0)
+        by_scorer = store.count_scores() if has_results else {}
         return RunStatus(
             place,
             {name: store.records_key(name) is not None for name in names},
             store.count("explanations") if has_results else {},
-            store.count("scores") if has_results else {},
+            by_scorer.pop("simulation", {}),
+            by_scorer,
+            spending,
+            in_flight,
             held,
             (place / "report.html").exists(),
         )
@@ -59,3 +71,29 @@ def _source_names(path: Path) -> list[str]:
         raise AutointerpError(
             f"{path} is no config of a run ({error}): run again to write it anew"
         ) from error
+
+
+def spending_lines(spending: list[dict[str, Any]], in_flight: int) -> list[str]:
+    """The ledger in lines: one per purpose, model and mode, and the whole."""
+    lines: list[str] = []
+    for row in spending:
+        batch = " in batches" if row["mode"] == "batch" else ""
+        free = row["model"].startswith("local/") or not row["output_tokens"]
+        money = "" if free and not row["usd"] else f", ${row['usd']:.4f}"
+        unpriced = row["unpriced_requests"]
+        without = f" (without {unpriced:,} requests of unknown price)" if unpriced else ""
+        lines.append(
+            f"{row['purpose'] or 'other'}, {row['model']}{batch}: {row['requests']:,} requests, "
+            f"{row['input_tokens']:,} tokens in ({row['cached_tokens']:,} cached), "
+            f"{row['output_tokens']:,} out{money}{without}"
+        )
+    lost = sum(row["lost_requests"] for row in spending)
+    if lost:
+        tokens, usd = (sum(row[name] for row in spending) for name in ("lost_tokens", "lost_usd"))
+        lines.append(
+            f"lost: {lost:,} requests whose answers never came; the provider may have charged "
+            f"{tokens:,} tokens and ${usd:.4f} for them at most"
+        )
+    if in_flight:
+        lines.append(f"in flight: {in_flight:,} requests")
+    return lines
