@@ -11,7 +11,15 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from autointerp.records import UsageError
 
@@ -41,13 +49,75 @@ class SubjectConfig(_Stage):
     """Run Python code that comes with the model."""
 
 
-class CorpusConfig(_Stage):
+def _beside_config(given: str, info: ValidationInfo) -> str:
+    """A path of a config file, looked for beside the file and then in the working folder.
+
+    Raises:
+        ValueError: where both places have it and they differ.
+    """
+    folder = (info.context or {}).get("folder")
+    path = Path(given).expanduser()
+    if folder is None or path.is_absolute() or given == "demo":
+        return given
+    beside = Path(folder) / path
+    if not beside.exists():
+        return given
+    if path.exists() and not path.samefile(beside):
+        raise ValueError(
+            f"{given!r} is both {beside.resolve()} (beside the config) and {path.resolve()} (in "
+            "the working folder): write one of them in full"
+        )
+    working = Path.cwd()
+    found = beside.absolute()
+    return str(found.relative_to(working)) if found.is_relative_to(working) else str(found)
+
+
+LocalPath = Annotated[str, AfterValidator(_beside_config)]
+"""A path; relative ones are looked for beside the config file, then in the working folder."""
+
+
+class TextsConfig(_Stage):
+    """Where texts come from: a path or a data set."""
+
+    path: LocalPath | None = None
+    """A text, .jsonl or .parquet file, or a folder of them; `demo` is the shipped corpus."""
+    dataset: LocalPath | None = None
+    """Instead of `path`: a Hugging Face data set, streamed (`pip install 'autointerp[hub]'`)."""
+    dataset_config: str | None = None
+    """The data set's configuration, such as `sample-10BT`."""
+    dataset_split: str = "train"
+    """The data set's split; it has nothing to do with the splits of a run."""
+    text_field: str = "text"
+    """The field of a jsonl line, or the column, that holds the text."""
+    max_documents: int | None = Field(default=None, ge=1)
+    """Reading stops after so many texts."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.dataset is None and (self.dataset_config or self.dataset_split != "train"):
+            raise ValueError("dataset_config and dataset_split are of a `dataset`")
+        if (self.path is None) == (self.dataset is None) and not getattr(self, "mix", None):
+            raise ValueError("give one of `path` and `dataset`, or a `mix` of them")
+        return self
+
+
+class MixPartConfig(TextsConfig):
+    """One source of a mix."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """Its share of the tokens, against the other weights."""
+
+
+class CorpusConfig(TextsConfig):
     """Where texts come from and how they are cut."""
 
-    path: str
-    """A .jsonl file, a text file or a folder; `demo` is the shipped corpus."""
-    text_field: str = "text"
-    """The field of a jsonl line that holds the text."""
+    mix: list[MixPartConfig] | None = Field(default=None, min_length=1)
+    """Instead of `path`: several sources, each with a weight."""
+    seed: int = 0
+    """Another seed takes another random part where a limit leaves documents out."""
+    bos: Literal["auto", "always", "never"] = "auto"
+    """What stands before every sequence: what the tokenizer itself puts before a text, its BOS
+    token in any case, or nothing."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Documents are read until the next would pass this many tokens."""
     max_tokens_per_document: int | None = Field(default=None, ge=1)
@@ -58,6 +128,18 @@ class CorpusConfig(_Stage):
     """Tokens of a window: what is sampled, shown and scored."""
     n_masked_start: int = Field(default=1, ge=0)
     """Tokens masked at the start of every sequence: attention sinks."""
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Self:
+        if self.mix is not None and (self.path is not None or self.dataset is not None):
+            raise ValueError("`mix` stands instead of `path` and `dataset`: move them into it")
+        for source in self.mix or [self]:
+            if source.dataset and not (source.max_documents or self.max_tokens):
+                raise ValueError(
+                    f"data set {source.dataset!r} is read without end: set max_tokens or "
+                    "max_documents"
+                )
+        return self
 
     @model_validator(mode="after")
     def _windows_fit(self) -> Self:
@@ -103,7 +185,7 @@ class DirectionsConfig(_Stage):
     """Directions (`random`, `pca`); `null` for as many as the place has channels."""
     seed: int | None = Field(default=None, ge=0)
     """Of `random`; `null` derives it from the run's seed and the source's name."""
-    path: str | None = None
+    path: LocalPath | None = None
     """Of `file`: a safetensors file with a matrix [n, channels]."""
     tensor: str | None = None
     """Of `file`: the matrix, where the file holds several tensors."""
@@ -143,7 +225,7 @@ class SaeConfig(_Stage):
 
     type: Literal["sae"]
     subject: str = "subject"
-    path: str
+    path: LocalPath
     """A folder or file, or `organisation/repository:path/in/it` on the hub; `demo` is shipped."""
     format: str | None = None
     """Such as `saelens` or `gemma_scope` (docs/sae-formats.md); recognised if left out."""
@@ -161,7 +243,7 @@ class RecordedConfig(_Stage):
     """Units whose activations were recorded elsewhere (`autointerp import-records`)."""
 
     type: Literal["recorded"]
-    path: str
+    path: LocalPath
     """A parquet or jsonl file with unit, tokens, activations and, if known, document."""
 
 
@@ -437,7 +519,7 @@ class SaeTrainConfig(_Stage):
     subject: SubjectConfig = SubjectConfig()
     hook_point: str
     corpus: CorpusConfig
-    exclude: list[str] = []
+    exclude: list[LocalPath] = []
     """Corpora none of whose documents may be trained on; `demo` is the shipped one."""
     output: str
     n_latents: int = Field(ge=2)
@@ -482,13 +564,19 @@ def load_config(path: str | Path, model: type[T]) -> T:
         raise UsageError(f"config {str(path)!r} is not YAML: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"config {str(path)!r} holds no keys: see the example in the README")
-    return parse_config(data, model, str(path))
+    return parse_config(data, model, str(path), folder=place.parent)
 
 
-def parse_config(data: dict[str, Any], model: type[T], origin: str) -> T:
-    """Check a mapping against a config model; errors as in `load_config`."""
+def parse_config(
+    data: dict[str, Any], model: type[T], origin: str, *, folder: Path | None = None
+) -> T:
+    """Check a mapping against a config model; errors as in `load_config`.
+
+    Args:
+        folder: where relative paths are looked for before the working folder.
+    """
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"folder": folder})
     except ValidationError as error:
         problems = [_problem(dict(detail), model) for detail in error.errors()]
         raise UsageError(f"{origin}:\n" + "\n".join(f"  {line}" for line in problems)) from None

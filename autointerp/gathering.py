@@ -104,6 +104,7 @@ def provenance(run: "Run") -> dict[str, Any]:
             for name, settings in run.config.sources.items()
         },
         "corpus_key": run.corpus_key,
+        "corpus": run.store.read_json("corpus.json") if run.config.corpus else None,
         "corpus_fingerprint": run.parts.corpus.fingerprint() if run.config.corpus else None,
         "design": {"name": run.design.name, "key": run.design.key()},
         "explainers": {e.name: e.fingerprint for e in run.parts.explainers},

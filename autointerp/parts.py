@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from autointerp import resources
 from autointerp.config import (
     BASELINE_EXPLAINERS,
+    CorpusConfig,
     RecordedConfig,
     RunConfig,
 )
@@ -119,12 +120,8 @@ class Parts:
     @cached_property
     def corpus(self) -> "Corpus":
         """The documents of the config's corpus."""
-        from autointerp.recording.corpus import read_corpus
-
         assert self.config.corpus is not None
-        settings = self.config.corpus
-        path = resources.shipped_path(settings.path, "corpus.jsonl")
-        return read_corpus(path, text_field=settings.text_field)
+        return corpus_of(self.config.corpus)
 
     @cached_property
     def client(self) -> "CachedClient":

@@ -8,7 +8,6 @@ So running again continues, and a changed config recomputes what depends on the 
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from autointerp.config import (
     RecordedConfig,
     RunConfig,
 )
+from autointerp.corpus_stage import CorpusStage
 from autointerp.estimate import duration, estimate_seconds
 from autointerp.executor import EXECUTORS
 from autointerp.gathering import gather
@@ -30,12 +30,10 @@ from autointerp.parts import Parts
 from autointerp.progress import Reporter, Silent
 from autointerp.recording.design import SamplingDesign
 from autointerp.records import (
-    SPLITS,
     AutointerpError,
     Explanation,
     Score,
     Simulation,
-    Split,
     Status,
     UnitId,
     UnitRecord,
@@ -126,7 +124,7 @@ class Run:
             try:
                 self._check_names()
                 self._write_config()
-                self._timed("corpus", self.prepare_corpus)
+                self._timed("corpus", self.corpus_stage.prepare)
                 if last >= STAGES.index("record"):
                     self._say_how_long()
                     self._timed("record", self.record)
@@ -164,116 +162,14 @@ class Run:
     # ------------------------------------------------------------------ corpus
 
     @cached_property
+    def corpus_stage(self) -> CorpusStage:
+        """What fixes splits and sequences."""
+        return CorpusStage(self.config, self.parts, self.store, self.reporter)
+
+    @property
     def corpus_key(self) -> str:
-        """Hash of the texts, the tokenizer and how they are cut, and of imported records."""
-        if self.config.corpus is None:
-            prints = {name: i.fingerprint() for name, i in self.parts.imported.items()}
-            return content_key("corpus", imported=prints)
-        return content_key(
-            "corpus",
-            documents=self.parts.corpus.fingerprint(),
-            tokenizer=self._tokenizer_print(),
-            settings=self.config.corpus.model_dump(exclude={"path", "text_field"}),
-            imported={name: i.fingerprint() for name, i in self.parts.imported.items()},
-        )
-
-    def _tokenizer_print(self) -> str:
-        prints: dict[str, str] = {}
-        for name in sorted({source.subject for source in self.parts.sources.values()}):
-            tokenizer = self.parts.subject(name).tokenizer
-            prints[name] = content_key("tokenizer", state=tokenizer.backend_tokenizer.to_str())
-        if len(set(prints.values())) > 1:
-            raise AutointerpError(
-                f"the subjects {', '.join(prints)} have different tokenizers; give each a run of "
-                "its own"
-            )
-        return next(iter(prints.values()), "")
-
-    def prepare_corpus(self) -> None:
-        """Fix splits and sequences, by text alone."""
-        if self.store.corpus_key() == self.corpus_key:
-            return
-        sequences: list[Any] = []
-        texts: dict[str, tuple[str, str, str]] = {}
-        vocabulary: list[str] = []
-        if self.config.corpus is not None:
-            from autointerp.recording.corpus import sequences_of_corpus
-            from autointerp.recording.corpus import vocabulary as token_texts
-
-            settings = self.config.corpus
-            subjects = {source.subject for source in self.parts.sources.values()}
-            for name in sorted(subjects):
-                self._check_context(name)
-            tokenizer = self.parts.subject(subjects.pop()).tokenizer
-            sequences = sequences_of_corpus(
-                self.parts.corpus,
-                tokenizer,
-                length=settings.sequence_length,
-                n_masked_start=settings.n_masked_start,
-                min_length=settings.n_masked_start + settings.window_length,
-                max_tokens=settings.max_tokens,
-                max_tokens_per_document=settings.max_tokens_per_document,
-            )
-            self._check_corpus_size(sequences)
-            texts = {d.document_id: (d.text, d.name, d.kind) for d in self.parts.corpus.documents}
-            vocabulary = token_texts(tokenizer)
-            if self.parts.corpus.n_duplicates:
-                self.reporter.note(
-                    f"{self.parts.corpus.n_duplicates} repeated documents were dropped"
-                )
-        for name, imported in self.parts.imported.items():
-            offset = len(vocabulary)
-            vocabulary += imported.vocabulary
-            for sequence in imported.sequences:
-                sequences.append(replace(sequence, token_ids=sequence.token_ids + offset))
-            texts.update(imported.texts)
-            if imported.rejected:
-                self.reporter.note(
-                    f"{name}: {len(imported.rejected)} rows refused; the first: "
-                    f"{imported.rejected[0]}"
-                )
-        self.store.write_corpus(self.corpus_key, sequences, texts, vocabulary)
-
-    def _check_context(self, name: str) -> None:
-        """Refuse sequences longer than a subject can read."""
-        assert self.config.corpus is not None
-        length, limit = self.config.corpus.sequence_length, self.parts.subject(name).max_tokens
-        if limit is not None and length > limit:
-            raise AutointerpError(
-                f"corpus.sequence_length is {length}, but subject {name!r} reads at most {limit} "
-                "tokens at once: lower it"
-            )
-
-    def _check_corpus_size(self, sequences: list[Any]) -> None:
-        """Refuse a corpus that cannot give the splits their documents, naming what is missing."""
-        from autointerp.recording.corpus import documents_per_split
-
-        have = documents_per_split(sequences)
-        need = {
-            Split.EXPLAIN: self.config.units.min_active_documents,
-            Split.TEST: self.config.score.min_active_documents,
-        }
-        missing = [
-            f"{split}: {n - have[split]} more documents ({have[split]} of {n})"
-            for split, n in need.items()
-            if have[split] < n
-        ]
-        if missing:
-            shares = ", ".join(f"{split} {have[split]}" for split in SPLITS)
-            cut = self.config.corpus is not None and self.config.corpus.max_tokens is not None
-            more = (
-                "add documents, raise corpus.max_tokens, or set corpus.max_tokens_per_document so "
-                "that more of them fit into it"
-                if cut
-                else "add documents"
-            )
-            raise AutointerpError(
-                f"the corpus is too small for the sampling design; missing in {'; '.join(missing)}."
-                f" Documents per split: {shares}. A document must hold at least one window of "
-                f"{self.design.window_length} tokens; 40 % of documents go to explain and to test "
-                f"each: {more}, or lower units.min_active_documents and "
-                "score.min_active_documents"
-            )
+        """Hash of the texts, the tokenizers and how they are cut, and of imported records."""
+        return self.corpus_stage.key
 
     # ------------------------------------------------------------------ record
 
@@ -308,10 +204,9 @@ class Run:
         """What the units of every source write into the logits, beside their records."""
         from autointerp.written import keep_output_side
 
-        elsewhere = sum(len(i.vocabulary) for i in self.parts.imported.values())
-        n_tokens = len(self.store.read_vocabulary()) - elsewhere
         for source in self.parts.sources.values():
             subject = self.parts.subject(source.subject)
+            n_tokens = len(self.store.read_vocabulary(subject.tokenizer_name))
             keep_output_side(
                 source, subject, self.store, self.config.record, n_tokens, self.reporter
             )
@@ -322,11 +217,12 @@ class Run:
         from autointerp.recording.windows import WindowTable
 
         assert self.config.corpus is not None
-        sequences, _ = self.store.read_sequences()
+        tokenizer = self.parts.subject(subject).tokenizer_name
+        sequences, _ = self.store.read_sequences(tokenizer)
         settings = self.config.corpus
         finished = record_corpus(
             WindowTable.of(sequences, settings.window_length, settings.n_masked_start),
-            self.store.read_vocabulary(),
+            self.store.read_vocabulary(tokenizer),
             self.parts.subject(subject),
             {self.records_key(source.name): source for source in sources},
             self.design,

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from autointerp import resources
 from autointerp.config import SaeTrainConfig
-from autointerp.recording.corpus import read_corpus, sequences_of
+from autointerp.parts import corpus_of
+from autointerp.recording.corpus import bos_ids, read_corpus, sequences_of
 from autointerp.records import (
     SCHEMA_VERSION,
     AutointerpError,
@@ -60,17 +61,15 @@ def train_sae(
         device_map=config.subject.device_map,
         trust_remote_code=config.subject.trust_remote_code,
     )
-    corpus = read_corpus(
-        resources.shipped_path(config.corpus.path, "corpus.jsonl"),
-        text_field=config.corpus.text_field,
-    )
+    corpus = corpus_of(config.corpus)
+    name = " + ".join(source.name for source in corpus.sources)
     excluded = _excluded_documents(config)
     kept = [d for d in corpus.documents if d.document_id not in excluded]
     n_held_out = max(1, int(len(kept) * config.held_out_share))
     held_out, training = kept[:n_held_out], kept[n_held_out:]
     if not training:
         raise AutointerpError(
-            f"corpus {config.corpus.path!r}: no document is left to train on "
+            f"corpus {name!r}: no document is left to train on "
             f"({len(corpus.documents)} read, {len(corpus.documents) - len(kept)} excluded)"
         )
     identity = content_key(
@@ -90,13 +89,13 @@ def train_sae(
     rows = rows[order]
     if len(rows) < _SEQUENCES_PER_CHUNK:
         raise AutointerpError(
-            f"corpus {config.corpus.path!r} gives {len(rows)} sequences of {length} tokens; at "
+            f"corpus {name!r} gives {len(rows)} sequences of {length} tokens; at "
             f"least {_SEQUENCES_PER_CHUNK} are needed"
         )
     held_rows = _token_rows(held_out, subject, config)
     if not len(held_rows):
         raise AutointerpError(
-            f"corpus {config.corpus.path!r}: none of the {len(held_out)} held-out documents has "
+            f"corpus {name!r}: none of the {len(held_out)} held-out documents has "
             f"{length} tokens; raise `held_out_share` or lower `sequence_length`"
         )
     marker.write_text(json.dumps({"training": identity}) + "\n")
@@ -128,7 +127,7 @@ def train_sae(
         "model_name": config.subject.model,
         "hook_name": config.hook_point,
         "context_size": length,
-        "prepend_bos": False,
+        "prepend_bos": bool(bos_ids(subject.tokenizer, config.corpus.bos)),
         "training_tokens": config.n_tokens,
         "training_architecture": "topk",
         "schema_version": SCHEMA_VERSION,
@@ -180,6 +179,7 @@ def _token_rows(documents: list[Document], subject: Subject, config: SaeTrainCon
             length=length,
             min_length=length,
             max_tokens=config.corpus.max_tokens_per_document,
+            bos=config.corpus.bos,
         )
     ]
     return np.stack(rows) if rows else np.zeros((0, length), dtype=np.int32)

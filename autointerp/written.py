@@ -61,7 +61,7 @@ def keep_output_side(
         return
     reporter.stage("output side", source.n_units, "units")
     units = _with_word(found, source, reporter) if settings.output_tokens else found
-    store.write_output_side(source.name, key, _counted(units, reporter))
+    store.write_output_side(source.name, key, _counted(units, reporter), subject.tokenizer_name)
 
 
 def _with_word(

@@ -76,6 +76,7 @@ UNIT_SCHEMA = pa.schema(
 )
 CORPUS_SCHEMA = pa.schema(
     {
+        "tokenizer": pa.dictionary(pa.int16(), pa.string()),
         "sequence_id": pa.string(),
         "document_id": pa.string(),
         "document_name": pa.string(),

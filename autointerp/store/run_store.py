@@ -12,7 +12,7 @@ what is read back, rounding included, so that they can be recomputed exactly.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,12 @@ from autointerp.records import (
     Score,
     Sequence,
     Simulation,
-    Split,
     Status,
     UnitId,
     UnitRecord,
 )
+from autointerp.store import corpus_files
+from autointerp.store.corpus_files import DocumentFacts, TokenTable
 from autointerp.store.files import (
     batched,
     check_schema,
@@ -54,7 +55,6 @@ from autointerp.store.output_side import (
     write_output_side,
 )
 from autointerp.store.rows import (
-    CORPUS_SCHEMA,
     RECORD_SCHEMA,
     UNIT_SCHEMA,
     pack_simulations,
@@ -147,65 +147,29 @@ class RunStore:
         return _common_key(self.folder / "corpus.parquet", self.folder / "vocabulary.parquet")
 
     def write_corpus(
-        self,
-        key: str,
-        sequences: Iterable[Sequence],
-        texts: dict[str, tuple[str, str, str]],
-        vocabulary: list[str],
+        self, key: str, tables: Iterable[TokenTable], facts: Callable[[str], DocumentFacts]
     ) -> None:
-        """Write sequences and the vocabulary.
+        """Write the sequences and vocabulary of every tokenizer.
 
         Args:
-            texts: document_id → (text, name, kind).
+            facts: document_id → (text, name, kind).
         """
-        rows: list[dict[str, Any]] = []
-        for sequence in sequences:
-            text, name, kind = texts[sequence.document_id]
-            first, last = int(sequence.char_starts[0]), int(sequence.char_ends.max())
-            rows.append(
-                {
-                    "sequence_id": sequence.sequence_id,
-                    "document_id": sequence.document_id,
-                    "document_name": name,
-                    "kind": kind,
-                    "split": str(sequence.split),
-                    "text": text[first:last],
-                    "token_ids": sequence.token_ids,
-                    "masked": sequence.masked,
-                    "char_starts": sequence.char_starts - first,
-                    "char_ends": sequence.char_ends - first,
-                }
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        texts_table = pa.table({"text": pa.array(vocabulary, pa.string())})
-        write_table(self.folder / "vocabulary.parquet", texts_table, key)
-        write_table(self.folder / "corpus.parquet", pa.Table.from_pylist(rows, CORPUS_SCHEMA), key)
+        corpus_files.write_corpus_files(self.folder, key, tables, facts)
 
-    def read_sequences(self) -> tuple[list[Sequence], dict[str, dict[str, str]]]:
-        """All sequences in corpus order, and for each id its `text`, `document_name`, `kind`."""
-        table = read_table(self.folder / "corpus.parquet")
-        sequences: list[Sequence] = []
-        facts: dict[str, dict[str, str]] = {}
-        for row in table.to_pylist():
-            sequences.append(
-                Sequence(
-                    row["sequence_id"],
-                    row["document_id"],
-                    Split(row["split"]),
-                    np.asarray(row["token_ids"], np.int32),
-                    np.asarray(row["masked"], bool),
-                    np.asarray(row["char_starts"], np.int32),
-                    np.asarray(row["char_ends"], np.int32),
-                )
-            )
-            facts[row["sequence_id"]] = {
-                name: row[name] for name in ("text", "document_name", "kind")
-            }
-        return sequences, facts
+    def read_sequences(
+        self, tokenizer: str | None = None
+    ) -> tuple[list[Sequence], dict[str, dict[str, str]]]:
+        """Sequences in corpus order, and for each id its `text`, `document_name`, `kind`.
 
-    def read_vocabulary(self) -> list[str]:
-        """Text of every token id."""
-        return read_table(self.folder / "vocabulary.parquet")["text"].to_pylist()
+        Args:
+            tokenizer: `Subject.tokenizer_name`: its sequences alone, in its own ids. All if left
+                out, in ids of the joined vocabulary.
+        """
+        return corpus_files.read_sequences(self.folder, tokenizer)
+
+    def read_vocabulary(self, tokenizer: str | None = None) -> list[str]:
+        """Text of every token id: of one tokenizer, or of all, joined."""
+        return corpus_files.read_vocabulary(self.folder, tokenizer)
 
     # ------------------------------------------------------------------ records
 
@@ -273,10 +237,16 @@ class RunStore:
         """The key the output side of a source was made from, `None` where there is none."""
         return file_key(output_path(self.records_folder, source))
 
-    def write_output_side(self, source: str, key: str, units: Iterable[Written]) -> None:
-        """Write what the units of a source write, index 0 first."""
+    def write_output_side(
+        self, source: str, key: str, units: Iterable[Written], tokenizer: str | None = None
+    ) -> None:
+        """Write what the units of a source write, index 0 first.
+
+        Args:
+            tokenizer: whose ids the tokens are (`Subject.tokenizer_name`).
+        """
         path = output_path(self.records_folder, source)
-        write_output_side(path, key, units, self.read_vocabulary())
+        write_output_side(path, key, units, self.read_vocabulary(tokenizer))
         self._outputs.pop(source, None)
 
     def remove_output_side(self, source: str) -> None:

@@ -104,7 +104,7 @@ def load_subject(
     else:
         place = _main_device(model, device_map)
     model.eval().requires_grad_(False)
-    return Subject(name, model, tokenizer, place, _fingerprint(model))
+    return Subject(name, model, tokenizer, place, weights_fingerprint(model))
 
 
 def _spread(device_map: DeviceMap) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0][:300]
 
 
-def _fingerprint(model: Any) -> str:
+def weights_fingerprint(model: Any) -> str:
     """BLAKE2b of the configuration and of every weight's name, shape, dtype and bytes."""
     digest = hashlib.blake2b(digest_size=16)
     config = {k: v for k, v in model.config.to_dict().items() if k not in _LOADING_FACTS}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from autointerp.records import AutointerpError
 from autointerp.subject import hooks
+from autointerp.subject.tokenizers import tokenizer_fingerprint
 
 
 class _StopForward(Exception):
@@ -44,6 +46,11 @@ class Subject:
     def n_blocks(self) -> int:
         """Number of transformer blocks."""
         return int(self.model.config.get_text_config().num_hidden_layers)
+
+    @cached_property
+    def tokenizer_name(self) -> str:
+        """12 hexadecimal digits: hash of what its tokenizer does; names its tokens in a run."""
+        return tokenizer_fingerprint(self.tokenizer)[:12]
 
     @property
     def max_tokens(self) -> int | None:

@@ -205,7 +205,11 @@ def _intro(results: RunResults) -> dict[str, Any]:
     settings = {entry["name"]: entry for entry in config.get("explainers") or ()}
     return {
         "subjects": [str(subject.get("model", name)) for name, subject in subjects.items()],
-        "corpus": corpus.get("path"),
+        "corpus": " + ".join(
+            str(part.get("path") or part.get("dataset")) for part in corpus.get("mix") or [corpus]
+        )
+        if corpus
+        else None,
         "n_tokens": n_tokens,
         "n_documents": n_documents,
         "sources": [

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from autointerp.records import AutointerpError, Neighbour, TokenLogit, UnitId, UnitRecord
-from autointerp.store import RunStore
+from autointerp.store import RunStore, TokenTable
 from autointerp.units.output_side import Written
 
 VOCABULARY = ["a", "b", "c", "d"]
@@ -23,7 +23,7 @@ def written(index: int) -> Written:
 def store(tmp_path: Path) -> RunStore:
     """Units 0 to 599 of both polarities, without windows."""
     found = RunStore(tmp_path)
-    found.write_corpus("corpus", [], {}, VOCABULARY)
+    found.write_corpus("corpus", [TokenTable("made", [], VOCABULARY)], {}.__getitem__)
     found.write_records(
         "n", "key", (UnitRecord(UnitId("n", i, p), (), {}) for p in (1, -1) for i in range(600))
     )

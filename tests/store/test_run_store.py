@@ -15,7 +15,7 @@ from autointerp.records import (
     UnitRecord,
     Window,
 )
-from autointerp.store import RunStore
+from autointerp.store import RunStore, TokenTable
 
 
 def sequence(text_ids: list[int]) -> Sequence:
@@ -27,7 +27,8 @@ def sequence(text_ids: list[int]) -> Sequence:
 
 
 def write_corpus(store: RunStore, key: str, vocabulary: list[str]) -> None:
-    store.write_corpus(key, [sequence([0, 1])], {"d0": ("ab", "d0", "")}, vocabulary)
+    table = TokenTable("made", [sequence([0, 1])], vocabulary)
+    store.write_corpus(key, [table], {"d0": ("ab", "d0", "")}.__getitem__)
 
 
 def write_records(store: RunStore, key: str, stop: int) -> None:

@@ -19,7 +19,6 @@ from autointerp.recording.corpus.tokens import (
     documents_per_split,
     sequences_of,
     sequences_of_corpus,
-    tokenizer_fingerprint,
     vocabulary,
 )
 
@@ -40,6 +39,5 @@ __all__ = [
     "sequences_of",
     "sequences_of_corpus",
     "split_of_cluster",
-    "tokenizer_fingerprint",
     "vocabulary",
 ]

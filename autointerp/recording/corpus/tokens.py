@@ -11,7 +11,7 @@ import numpy as np
 
 from autointerp.recording.corpus.alignment import encode
 from autointerp.recording.corpus.documents import Corpus
-from autointerp.records import AutointerpError, Document, Sequence, Split, content_key
+from autointerp.records import AutointerpError, Document, Sequence, Split
 
 BosPolicy = Literal["auto", "always", "never"]
 """What stands before every sequence: what the tokenizer itself puts before a text; in any case a
@@ -47,20 +47,6 @@ def bos_ids(tokenizer: Any, policy: BosPolicy) -> list[int]:
             "to `auto` (what the tokenizer does) or `never`"
         )
     return [int(tokenizer.bos_token_id)]
-
-
-def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Hash of what a tokenizer does to a text."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        return content_key("tokenizer", state=backend.to_str())
-    return content_key(
-        "tokenizer",
-        tokenizer=type(tokenizer).__qualname__,
-        vocabulary=sorted(tokenizer.get_vocab().items()),
-        settings={k: str(v) for k, v in sorted(tokenizer.init_kwargs.items())
-                  if not k.endswith(("_file", "_path"))},
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
