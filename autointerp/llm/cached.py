@@ -14,7 +14,7 @@ from autointerp.llm.base import (
     request_key,
 )
 from autointerp.llm.cache import ResponseCache
-from autointerp.llm.loop import in_background, run_sync
+from autointerp.llm.loop import in_background, run_sync, side_by_side
 
 
 class CachedClient:
@@ -105,13 +105,7 @@ class CachedClient:
             for key, request in items:
                 answers[key] = await self._ask_once(client, key, request)
 
-        workers = min(len(requests), self.max_concurrency)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(workers):
-                    group.create_task(work())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        await side_by_side(work() for _ in range(min(len(requests), self.max_concurrency)))
         return [answers[key] for key in requests]
 
     async def _one(self, client: HostedLlmClient, request: Request) -> Response:

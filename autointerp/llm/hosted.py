@@ -22,7 +22,7 @@ from autointerp.llm.base import (
 from autointerp.llm.capabilities import capabilities_of
 from autointerp.llm.keys import by_vendor, check_options, scrub, scrub_value
 from autointerp.llm.limits import Limiter, Slot
-from autointerp.llm.loop import in_background, run_sync, shared
+from autointerp.llm.loop import in_background, run_sync, shared, side_by_side
 from autointerp.llm.options import ClientOptions
 from autointerp.llm.retries import Problem, ProviderDownError, ProviderError, problem_of
 from autointerp.records import AutointerpError, content_key
@@ -141,12 +141,7 @@ class HostedClient(ABC):
             for place in places:
                 responses[place] = await self._complete_one(requests[place], None)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(len(requests), self.max_concurrency)):
-                    group.create_task(work())
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        await side_by_side(work() for _ in range(min(len(requests), self.max_concurrency)))
         return [responses[place] for place in range(len(requests))]
 
     async def _complete_one(self, request: Request, keep: Keep | None) -> Response:
@@ -163,7 +158,7 @@ class HostedClient(ABC):
         else:
             raise AssertionError("tenacity ends by an answer or an error")
         # Outside of `except`: the error that the user sees carries no other along.
-        return self._without_answer(problem, tries.attempts)
+        return self._without_answer(problem, tries)
 
     async def _attempt(self, request: Request, keep: Keep | None) -> Response:
         """One attempt, within the limits.
@@ -236,18 +231,18 @@ class HostedClient(ABC):
         else:
             self.meter.lost(ticket)
 
-    def _without_answer(self, problem: Problem, attempts: int) -> Response:
+    def _without_answer(self, problem: Problem, tries: "_Tries") -> Response:
         """The response where there is none, or the error that stops everything."""
         if problem.kind == "everything":
             raise AutointerpError(f"{self.name}: {problem.reason}; {_remedy(problem)}")
-        if self._health.down_for() > 0 and problem.kind == "again":
+        if tries.nobody_answers:
             raise ProviderDownError(
                 f"{self.name} has given nothing but errors for "
                 f"{_minutes(self._health.down_for())} (llm.give_up_after: "
                 f"{self.options.give_up_after:g} seconds); the last: {problem.reason}. What was "
                 "answered is saved: run the same command again to go on"
             )
-        times = f" ({attempts} attempts)" if attempts > 1 else ""
+        times = f" ({tries.attempts} attempts)" if tries.attempts > 1 else ""
         status = ResponseStatus.REFUSED if problem.kind == "refused" else ResponseStatus.FAILED
         return Response(None, status, reason=f"{problem.reason}{times}", model=self.model)
 
@@ -269,6 +264,8 @@ class _Tries:
             multiplier=client.options.retry_wait, max=_LONGEST_WAIT
         )
         self.attempts = 0
+        self.nobody_answers = False
+        """Whether it was given up because no request at all is answered."""
 
     def wanted(self, state: RetryCallState) -> bool:
         """Whether to ask again: only for what may pass."""
@@ -298,7 +295,8 @@ class _Tries:
             counted = state.attempt_number - self._busy + self._busy / _BUSY_ATTEMPTS
             return counted >= options.max_attempts
         wait = problem.retry_after or 0.0
-        return health.down_for() + wait > options.give_up_after
+        self.nobody_answers = health.down_for() + wait > options.give_up_after
+        return self.nobody_answers
 
 
 class _Health:

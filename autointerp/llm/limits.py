@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 Clock = Callable[[], float]
 
+_ROUNDING = 1e-6
+"""Less than this is missing by rounding only."""
+
 
 class Bucket:
     """What may be taken per minute. It may be overdrawn by one taking, which is then waited for."""
@@ -31,7 +34,8 @@ class Bucket:
             return 0.0
         self._fill(self._rate)
         # As much as one taking must be there, or the limit would be passed by what it lacks.
-        return max(0.0, (min(1.0, self._holds) - self._level) / self._rate)
+        lacking = min(1.0, self._holds) - self._level
+        return lacking / self._rate if lacking > _ROUNDING else 0.0
 
     def take(self, amount: float) -> None:
         """Take it, or give it back where it is negative."""

@@ -7,7 +7,7 @@ whoever asks: synchronous code, a notebook whose own loop is running, or another
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -73,6 +73,20 @@ async def in_background(work: Coroutine[Any, Any, T]) -> T:
     if _running_loop() is loop:
         return await work
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+async def side_by_side(workers: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines together; the first error ends all of them and is raised by itself."""
+    failed: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(worker)
+    except ExceptionGroup as errors:
+        failed = errors.exceptions[0]
+    if failed is not None:
+        # Outside of `except`, so that it does not carry the group along.
+        raise failed
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -5,6 +5,7 @@ Never: 400, 401, 403, 404 and what else is in the 4xx, an account without money,
 """
 
 import email.utils
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -62,6 +63,9 @@ def problem_of(error: BaseException) -> Problem | None:
         return error.problem
     if isinstance(error, BadReplyError):
         return Problem("again", scrub(str(error)))
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        # The SDKs let these through where a body says that it is JSON and is not.
+        return Problem("again", f"the reply cannot be read: {type(error).__name__}")
     if isinstance(error, TimeoutError):
         return Problem("again", "no whole answer within the time-out")
     if type(error).__module__.split(".")[0] not in ("openai", "anthropic"):

@@ -240,6 +240,9 @@ class FakeServer:
                 try:
                     if not await self._reply(writer, method, path, headers, raw):
                         break
+                except Exception as error:
+                    self.problems.append(f"{path}: {error!r}")
+                    raise
                 finally:
                     self.in_flight -= 1
         with suppress(ConnectionError, RuntimeError):
