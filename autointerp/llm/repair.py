@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from autointerp.llm.base import Message, Request, Response, ResponseStatus
-from autointerp.llm.schemas import MalformedAnswerError, parse_answer
+from autointerp.llm.schemas import MalformedAnswerError, parse_answer, unfenced
 
 T = TypeVar("T")
 
@@ -48,13 +48,13 @@ def _checked(
         if (error := problem_with(request, answer)) is not None
     }
     if not errors:
-        return answers
+        return [_plain(r, a) for r, a in zip(requests, answers, strict=True)]
     again = {
         place: repair_request(requests[place], answers[place], error)
         for place, error in errors.items()
     }
     second = yield list(again.values())
-    checked = list(answers)
+    checked = [_plain(r, a) for r, a in zip(requests, answers, strict=True)]
     for place, answer in zip(again, second, strict=True):
         checked[place] = _final(requests[place], answers[place], answer)
     return checked
@@ -71,6 +71,14 @@ def problem_with(request: Any, answer: Any) -> str | None:
     except MalformedAnswerError as error:
         return str(error)
     return None
+
+
+def _plain(request: Any, answer: Any) -> Any:
+    """An answer whose text is JSON and nothing around it, where there is a schema."""
+    if not isinstance(request, Request) or request.schema is None or answer.text is None:
+        return answer
+    text = unfenced(answer.text)
+    return answer if text == answer.text else replace(answer, text=text)
 
 
 def repair_request(request: Request, answer: Response, error: str) -> Request:
@@ -92,7 +100,7 @@ def _final(request: Request, first: Response, second: Response) -> Response:
     """The answer that the job is sent."""
     error = problem_with(request, second)
     if error is None and second.status is ResponseStatus.OK:
-        return second
+        return _plain(request, second)
     if error is None:
         error = f"{problem_with(request, first)}; asked again, it was {second.status}"
         error += f": {second.reason}" if second.reason else ""

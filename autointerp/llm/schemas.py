@@ -1,6 +1,7 @@
 """JSON schemas of answers: how a server is asked to follow one, and whether an answer does."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -13,6 +14,12 @@ class MalformedAnswerError(ValueError):
     """An answer that does not follow its schema; the message says where, for the model to read."""
 
 
+def unfenced(text: str) -> str:
+    """The text without a code fence around all of it."""
+    fenced = _FENCED.match(text)
+    return fenced[1] if fenced else text
+
+
 def parse_answer(text: str, schema: Mapping[str, Any]) -> Any:
     """The value in an answer.
 
@@ -22,12 +29,12 @@ def parse_answer(text: str, schema: Mapping[str, Any]) -> Any:
     Raises:
         MalformedAnswerError: naming the place and what was expected.
     """
-    fenced = _FENCED.match(text)
     try:
         value = json.loads(
-            fenced[1] if fenced else text,
+            unfenced(text),
             object_pairs_hook=_unique,
             parse_constant=_refuse_constant,
+            parse_float=_finite,
         )
     except json.JSONDecodeError as error:
         raise MalformedAnswerError(
@@ -51,6 +58,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise MalformedAnswerError(f"the answer has the key {twice!r} twice")
     return found
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise MalformedAnswerError(f"the answer holds {digits[:20]}, which is Infinity")
+    return value
 
 
 def _refuse_constant(name: str) -> Any:

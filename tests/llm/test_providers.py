@@ -326,9 +326,9 @@ def test_prompt_log_probabilities_are_those_of_the_prompts_own_tokens():
 
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_a_server_that_is_off_by_one_is_found_out_before_anything_is_used(shift):
-    with FakeServer(prompt_logprob=bigram_logprob, echo_shift=shift) as server:
-        with pytest.raises(AutointerpError, match="off by one"):
-            echo_client(server).complete([question("one two three", echo=True)])
+    server = FakeServer(prompt_logprob=bigram_logprob, echo_shift=shift)
+    with server, pytest.raises(AutointerpError, match="off by one"):
+        echo_client(server).complete([question("one two three", echo=True)])
 
 
 def test_a_server_that_contradicts_itself_is_found_out():
@@ -337,9 +337,9 @@ def test_a_server_that_contradicts_itself_is_found_out():
     def moody(prefix: str, token: str) -> float:
         return bigram_logprob(prefix, token) - 0.5 * (next(calls) % 3)
 
-    with FakeServer(prompt_logprob=moody) as server:
-        with pytest.raises(AutointerpError, match="contradicts itself"):
-            echo_client(server).complete([question("one two three", echo=True)])
+    server = FakeServer(prompt_logprob=moody)
+    with server, pytest.raises(AutointerpError, match="contradicts itself"):
+        echo_client(server).complete([question("one two three", echo=True)])
 
 
 def test_the_self_check_is_made_once():
