@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import autointerp
 from autointerp.records import AutointerpError
-from autointerp.units import load_sae
+from autointerp.units import SaeLatents, load_sae
 from autointerp.units.sae.load import FORMATS as KNOWN
 from tests.units.sae_checkpoints import (
     FORMATS,
@@ -579,6 +579,9 @@ def test_a_dictionary_without_its_decoder_has_latents_only(copy):
     sae, said = load_sae(folder), io("sparsify_topk")
     close(sae.encode(said["x"]), said["acts"])
     assert not sae.has_decoder and sae.d_out == 16
+    assert (
+        SaeLatents("sae", "subject", "blocks.0.hook_resid_post", sae).write_directions([0]) is None
+    )
     with pytest.raises(AutointerpError, match="hold no decoder"):
         sae.decode(said["acts"])
 

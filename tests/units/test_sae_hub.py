@@ -25,7 +25,7 @@ REPOSITORY = {
     "checkpoints/final.safetensors",
     "topk/cfg.json": "saelens_topk/cfg.json",
     "topk/sae_weights.safetensors": "saelens_topk/sae_weights.safetensors",
-    "topk/optimizer.pt": b"never fetched? it lies beside the weights",
+    "topk/optimizer.pt": b"beside the weights, and no dictionary",
     "config.yaml": "circuit_tracer_transcoder/config.yaml",
     "wandb-config.yaml": "circuit_tracer_transcoder/wandb-config.yaml",
     **{f"layer_{i}.safetensors": "circuit_tracer_transcoder/layer_3.safetensors" for i in range(9)},

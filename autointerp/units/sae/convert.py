@@ -145,6 +145,17 @@ def _write_dictionary_learning(sae: SparseAutoencoder, folder: Path) -> str:
                 "mag_bias": gate["b_mag"],
             },
         )
+    elif (k := _batch_k(sae)) is not None:
+        assert sae.threshold is not None
+        name, tensors = (
+            "BatchTopKSAE",
+            {
+                "b_dec": sae.b_dec,
+                "encoder.bias": sae.b_enc,
+                "k": torch.tensor(k, dtype=torch.int32),
+                "threshold": sae.threshold.flatten()[0].clone(),
+            },
+        )
     elif sae.architecture == "jumprelu":
         assert sae.threshold is not None
         moved = _with_b_pre(sae, zeros)
@@ -175,6 +186,19 @@ def _write_dictionary_learning(sae: SparseAutoencoder, folder: Path) -> str:
         tensors |= {"encoder.weight": sae.W_enc.T, "decoder.weight": sae.W_dec.T}
     dictionary_learning.write(folder, _trainer(sae, name), tensors)
     return name
+
+
+def _batch_k(sae: SparseAutoencoder) -> int | None:
+    """k of a dictionary that was trained on a batch's top k; `None` for any other."""
+    if sae.architecture != "jumprelu" or sae.threshold is None:
+        return None
+    details = sae.metadata.get("training_architecture_details")
+    k: Any = sae.metadata.get("k") or (details.get("k") if isinstance(details, dict) else None)
+    is_one_value = bool((sae.threshold == sae.threshold.flatten()[0]).all())
+    is_subtracted = sae.d_in == sae.d_out and torch.equal(sae.b_pre, sae.b_dec)
+    if not is_one_value or not is_subtracted or float(sae.threshold.flatten()[0]) < 0:
+        return None
+    return k if type(k) is int and 1 <= k <= sae.n_latents else None
 
 
 def _is_transcoder(sae: SparseAutoencoder) -> bool:
@@ -222,7 +246,8 @@ def _trainer(sae: SparseAutoencoder, name: str) -> dict[str, Any]:
         "lm_name": sae.metadata.get("model_name"),
         "submodule_name": f"resid_post_layer_{block[1]}" if is_residual and block else sae.hook_in,
     }
-    return trainer | ({"k": sae.k} if sae.k is not None else {})
+    k = sae.k or _batch_k(sae)
+    return trainer | ({"k": k} if k is not None else {})
 
 
 def _differences(sae: SparseAutoencoder, copy: SparseAutoencoder) -> tuple[float, float]:

@@ -74,8 +74,8 @@ class SaeLatents:
         return Sparse(tokens[fired], indices[fired] - first, values[fired])
 
     def write_directions(self, indices: list[int]) -> Tensor | None:
-        """Decoder rows, [len(indices), d_out]."""
-        return self.sae.W_dec[indices]
+        """Decoder rows, [len(indices), d_out]; `None` where its files hold no decoder."""
+        return self.sae.W_dec[indices] if self.sae.has_decoder else None
 
     def fingerprint(self) -> str:
         """Hash of the dictionary and of where it is read."""

@@ -46,6 +46,8 @@ def read(checkpoint: Checkpoint) -> SparseAutoencoder:
     hook = places.of_dictionary_learning(trainer.get("submodule_name"), trainer.get("lm_name"))
     sae.hook_in = sae.hook_out = hook
     sae.metadata = {"model_name": trainer.get("lm_name"), "dict_class": name}
+    if "k" in checkpoint.names:
+        sae.metadata["k"] = checkpoint.integer("k")
     return sae
 
 
