@@ -186,6 +186,17 @@ class Strata:
         return stratum not in (cls.SILENT, cls.HARD, cls.RANDOM)
 
 
+class HardBy(StrEnum):
+    """What makes a silent window a hard negative; the first that holds, in this order."""
+
+    BESIDE = "beside"
+    """The unit is active elsewhere in the same sequence."""
+    NEIGHBOUR = "neighbour"
+    """The unit nearest to it by decoder cosine is active in the window."""
+    TOP_TOKEN = "top_token"
+    """The window holds one of the tokens with the unit's largest activations."""
+
+
 @dataclass(frozen=True)
 class ActivationRecord:
     """One window of one unit, with how it came to be chosen."""
@@ -211,6 +222,9 @@ class ActivationRecord:
 
     kind: str = "token"
     """`token`, or `token_pair` for attention records."""
+
+    hard_by: HardBy | None = None
+    """What makes it hard; `None` in every stratum but `hard`, and where that is not known."""
 
     @property
     def maximum(self) -> float:

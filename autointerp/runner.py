@@ -7,7 +7,7 @@ So running again continues, and a changed config recomputes what depends on the 
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from autointerp.estimate import duration, estimate_seconds
 from autointerp.executor import EXECUTORS
 from autointerp.gathering import gather
 from autointerp.judging import check_judges, judge
+from autointerp.lazy_records import LazyRecords
 from autointerp.names import as_name
 from autointerp.parts import Parts
 from autointerp.progress import Reporter, Silent
@@ -213,13 +214,21 @@ class Run:
 
     def _record_pass(self, subject: str, sources: list["UnitSource"]) -> None:
         """One streaming pass over the corpus for all sources of one subject."""
+        from autointerp.recording.memory import range_size
         from autointerp.recording.passes import record_corpus
         from autointerp.recording.windows import WindowTable
 
         assert self.config.corpus is not None
         tokenizer = self.parts.subject(subject).tokenizer_name
         sequences, _ = self.store.read_sequences(tokenizer)
-        settings = self.config.corpus
+        settings, record = self.config.corpus, self.config.record
+        size = range_size(
+            sources,
+            self.design,
+            record.batch_tokens,
+            unit_range_size=record.unit_range_size,
+            memory_gb=record.memory_gb,
+        )
         finished = record_corpus(
             WindowTable.of(sequences, settings.window_length, settings.n_masked_start),
             self.store.read_vocabulary(tokenizer),
@@ -227,13 +236,14 @@ class Run:
             {self.records_key(source.name): source for source in sources},
             self.design,
             checkpoint=self.store.records_folder / ".recording",
-            shard_tokens=self.config.record.shard_tokens,
-            batch_tokens=self.config.record.batch_tokens,
+            shard_tokens=record.shard_tokens,
+            batch_tokens=record.batch_tokens,
             executor=EXECUTORS[self.config.executor](),
             reporter=self.reporter,
+            unit_range_size=size,
         )
-        for key, source, units in finished:
-            self.store.write_records(source.name, key, units)
+        for key, source, tables in finished:
+            self.store.write_record_tables(source.name, key, tables)
 
     # ------------------------------------------------------------------ units
 
@@ -295,13 +305,18 @@ class Run:
         return units
 
     @cached_property
-    def records(self) -> dict[UnitId, UnitRecord]:
-        """Everything recorded of the chosen units."""
-        return dict(zip(self.units, self.store.read_units(self.units), strict=True))
+    def records(self) -> Mapping[UnitId, UnitRecord]:
+        """Everything recorded of the chosen units, read when it is asked for."""
+        return LazyRecords(self.store, self.units)
+
+    @cached_property
+    def maxima(self) -> dict[UnitId, float]:
+        """Largest activation of every recorded unit in `explain`."""
+        return {u.unit: u.maximum for units in self.summaries.values() for u in units}
 
     def is_dead(self, unit: UnitId) -> bool:
         """Whether a chosen unit never fired in `explain`."""
-        return self.records[unit].explain_maximum() <= 0
+        return self.maxima[unit] <= 0
 
     # ------------------------------------------------------------------ explain
 
@@ -389,28 +404,32 @@ class Run:
             for explanation in self.explanations(explainer).values():
                 yield explanation, donors.of(explanation, self.config.score.shuffled_donors)
 
-    def score_jobs(self) -> Iterator[ScoreJob]:
-        """Every explanation that is scored by simulation, with its donors and its score's key."""
+    def simulated(self) -> Iterator[tuple[str, Explanation, tuple[Explanation, ...]]]:
+        """Every explanation that is scored by simulation, with its score's key and its donors."""
         if not any(scorer.type == "simulation" for scorer in self.config.scorers):
             return
         for explanation, donors in self.explained():
-            unit, simulator = explanation.unit, self.parts.simulator(explanation.explainer)
             key = content_key(
                 "score",
                 version=VERSION,
-                scorer=vars(self.scorer_of(unit)),
+                scorer=vars(self.scorer_of(explanation.unit)),
                 explanation=explanation.key,
                 donors=[donor.key for donor in donors],
-                simulator=simulator.fingerprint,
+                simulator=self.parts.simulator(explanation.explainer).fingerprint,
             )
-            yield ScoreJob(
-                self.records[unit],
-                explanation,
-                donors,
-                simulator.name,
-                simulator.fingerprint,
-                key,
-            )
+            yield key, explanation, donors
+
+    def score_jobs(self) -> Iterator[ScoreJob]:
+        """Every explanation that is scored by simulation, with all that its score needs."""
+        for key, explanation, donors in self.simulated():
+            yield self._score_job(key, explanation, donors)
+
+    def _score_job(
+        self, key: str, explanation: Explanation, donors: tuple[Explanation, ...]
+    ) -> ScoreJob:
+        simulator = self.parts.simulator(explanation.explainer)
+        record = self.records[explanation.unit]
+        return ScoreJob(record, explanation, donors, simulator.name, simulator.fingerprint, key)
 
     def _donor_candidates(self, explainer: "Explainer") -> list[Explanation]:
         """Stored explanations that may serve as controls.
@@ -442,18 +461,23 @@ class Run:
         from autointerp.llm import drive
 
         judge(self)
-        jobs = [job for job in self.score_jobs() if self.store.get_score(job.key) is None]
-        self.reporter.stage("score", len(jobs), "scores")
+        known = self.store.score_keys("simulation")
+        missing = [entry for entry in self.simulated() if entry[0] not in known]
+        self.reporter.stage("score", len(missing), "scores")
 
         def done(_: str, score: Score) -> None:
             self.store.put_score(score)
             self.reporter.advance(1)
 
         for simulator in self.parts.simulators.values():
-            own = {job.key: job for job in jobs if job.simulator == simulator.name}
+            own = {
+                key: (explanation, donors)
+                for key, explanation, donors in missing
+                if self.parts.simulator(explanation.explainer).name == simulator.name
+            }
 
-            def failed(key: str, error: AutointerpError, jobs: dict[str, ScoreJob] = own) -> None:
-                job = jobs[key]
+            def failed(key: str, error: AutointerpError, own: dict[str, Any] = own) -> None:
+                job = self._score_job(key, *own[key])
                 done(key, _failed_score(job, self.scorer_of(job.record.unit), str(error)))
 
             def simulate(
@@ -461,8 +485,13 @@ class Run:
             ) -> list[list[Simulation]]:
                 return self._simulate(by, requests)
 
+            # Windows are read when a job's turn comes: a dictionary's do not fit into memory.
+            jobs = (
+                (key, self.scorer_of(entry[0].unit).score(self._score_job(key, *entry)))
+                for key, entry in own.items()
+            )
             drive(
-                {key: self.scorer_of(j.record.unit).score(j) for key, j in own.items()},
+                jobs,
                 {SimulationRequest: simulate},
                 done,
                 failed,

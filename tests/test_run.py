@@ -311,7 +311,7 @@ def test_a_full_disk_is_said_in_a_line(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(RunStore, "write_records", full)
+    monkeypatch.setattr(RunStore, "write_record_tables", full)
     with pytest.raises(typer.Exit) as caught:
         cli.run(path)
     assert caught.value.exit_code == 1

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from autointerp.recording.design import SamplingDesign
-from autointerp.recording.samples import N_GROUPS, RANDOM, TOP, Samples
+from autointerp.recording.samples import N_GROUPS, RANDOM, TOP, Reservoir, Samples
 from autointerp.recording.statistics import SplitAccumulator
 from autointerp.records import SPLITS, Split
 
@@ -16,7 +16,7 @@ from autointerp.records import SPLITS, Split
 class SplitBuffers:
     """What is kept of all units of a source in one split."""
 
-    samples: Samples
+    reservoir: Reservoir
     group_counts: np.ndarray
     """[n_units, N_GROUPS] int64: windows seen in every home group."""
     statistics: SplitAccumulator
@@ -31,12 +31,12 @@ class Buffers:
     """[n_units] int16 highest half octave of a window maximum, over all splits."""
 
     @classmethod
-    def empty(cls, n_units: int, window_length: int, vocabulary_size: int) -> "Buffers":
+    def empty(cls, n_units: int, design: SamplingDesign, vocabulary_size: int) -> "Buffers":
         """Nothing seen."""
         return cls(
             {
                 split: SplitBuffers(
-                    Samples.empty(window_length),
+                    Reservoir(n_units, capacities(design, split)),
                     np.zeros((n_units, N_GROUPS), np.int64),
                     SplitAccumulator.empty(n_units, vocabulary_size),
                 )
@@ -45,16 +45,27 @@ class Buffers:
             np.zeros(n_units, np.int16),
         )
 
-    def merge(self, other: "Buffers", design: SamplingDesign) -> "Buffers":
+    def samples(self, split: Split) -> Samples:
+        """What is kept of a split, ordered by unit, group and key."""
+        return self.splits[split].reservoir.trim(self.largest_bucket)
+
+    def trim_where_due(self) -> None:
+        """Drop the samples that cannot stay, in the splits where enough has come together."""
+        for part in self.splits.values():
+            if part.reservoir.is_due:
+                part.reservoir.trim(self.largest_bucket)
+
+    def merge(self, other: "Buffers") -> "Buffers":
         """The buffers of both corpora; does not depend on which is which."""
         largest = np.maximum(self.largest_bucket, other.largest_bucket)
-        merged = {}
+        merged: dict[Split, SplitBuffers] = {}
         for split in SPLITS:
             a, b = self.splits[split], other.splits[split]
+            both = Samples.joined([self.samples(split), other.samples(split)])
+            reservoir = Reservoir(len(largest), a.reservoir.capacity, both)
+            reservoir.trim(largest)
             merged[split] = SplitBuffers(
-                a.samples.merge(b.samples, capacities(design, split), largest),
-                a.group_counts + b.group_counts,
-                a.statistics.merge(b.statistics),
+                reservoir, a.group_counts + b.group_counts, a.statistics.merge(b.statistics)
             )
         return Buffers(merged, largest)
 
@@ -63,8 +74,9 @@ class Buffers:
         arrays = {"largest_bucket": self.largest_bucket}
         for split, part in self.splits.items():
             named = {
-                **{f"samples.{k}": v for k, v in vars(part.samples).items()},
+                **{f"samples.{k}": v for k, v in vars(self.samples(split)).items()},
                 **{f"statistics.{k}": v for k, v in part.statistics.arrays().items()},
+                "capacity": part.reservoir.capacity,
                 "group_counts": part.group_counts,
             }
             arrays |= {f"{split}.{k}": np.asarray(v, order="C") for k, v in named.items()}
@@ -76,13 +88,16 @@ class Buffers:
     def load(cls, path: Path) -> "Buffers":
         """The inverse of `save`."""
         arrays = load_file(path)
-        splits = {}
+        largest = arrays["largest_bucket"]
+        splits: dict[Split, SplitBuffers] = {}
         for split in SPLITS:
             own = _under(arrays, f"{split}.")
             samples = Samples(**_under(own, "samples."))
+            reservoir = Reservoir(len(largest), own["capacity"], samples)
+            reservoir.trim(largest)
             statistics = SplitAccumulator.from_arrays(_under(own, "statistics."))
-            splits[split] = SplitBuffers(samples, own["group_counts"], statistics)
-        return cls(splits, arrays["largest_bucket"])
+            splits[split] = SplitBuffers(reservoir, own["group_counts"], statistics)
+        return cls(splits, largest)
 
 
 def _under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

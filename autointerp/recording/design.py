@@ -5,24 +5,27 @@ maximum E in the `explain` split:
 
     top          the few largest m, taken for certain
     interval j   (j-1)/10 < m/E <= j/10 and m > silent bound; above E counts as interval 10
-    hard         m <= silent bound, but the unit is active elsewhere in the same sequence
-    silent       m <= silent bound = 0.01 E
+    hard         m <= silent bound, but the unit is active elsewhere in the same sequence, or its
+                 nearest unit is active here, or the window holds a top token of the unit
+                 (`recording.hardness`)
+    silent       all other windows with m <= silent bound = 0.01 E
 
 `random` windows are a simple random sample of all windows, drawn beside that partition.
 
 E is not known while the corpus streams by. So windows are sampled in half-octave buckets of m, at
 most 16 under the largest m seen, the rest pooled; a bucket keeps the windows with the smallest
-seeded random keys (a simple random sample) and its exact count. At the end the kept windows are
-sorted into the strata above and drawn again: two-phase sampling, so a window's probability is
-(kept / seen in its bucket) · (drawn / kept in its stratum), both without the top windows, and the
-first factor times the chance that the bucket kept any other than top windows.
+seeded random keys (a simple random sample) and its exact count; so does every kind of hard window.
+At the end the kept windows are sorted into the strata above and drawn again: two-phase sampling, so
+a window's probability is (kept / seen in its bucket) · (drawn / kept in its stratum), both without
+the top windows, and the first factor times the chance that the bucket kept any other than top
+windows.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autointerp.config import DesignConfig, QuotaConfig
-from autointerp.records import Split, Strata, content_key
+from autointerp.records import HardBy, Split, Strata, content_key
 
 SILENT_SHARE = 0.01
 """A window is silent where its maximum is at most this share of the explain maximum."""
@@ -31,10 +34,10 @@ LIVE_BUCKETS = 16
 """Half octaves kept apart under the largest maximum: 2^-8 of it, below the silent bound."""
 
 DEFAULT_QUOTAS: Mapping[Split, QuotaConfig] = {
-    Split.EXPLAIN: QuotaConfig(top=10, intervals=10, hard=3, silent=5),
-    Split.CALIBRATE: QuotaConfig(top=2, intervals=5, hard=2, silent=3),
+    Split.EXPLAIN: QuotaConfig(top=10, intervals=10, hard=3, silent=5, random=2),
+    Split.CALIBRATE: QuotaConfig(top=2, intervals=5, hard=2, silent=3, random=2),
     Split.TEST: QuotaConfig(top=2, intervals=10, hard=4, silent=6, random=2),
-    Split.AUDIT: QuotaConfig(top=2, intervals=10, hard=4, silent=6),
+    Split.AUDIT: QuotaConfig(top=2, intervals=10, hard=4, silent=6, random=2),
 }
 """The default design. Test windows spread over the whole range: top windows alone cannot tell an
 explanation that is too broad from the right one (docs/methods.md)."""
@@ -99,6 +102,18 @@ class SamplingDesign:
             else:
                 drawn.append(((name,), wanted))
         return [*drawn, ((Strata.HARD,), quota.hard), ((Strata.SILENT,), quota.silent)]
+
+    def hard_draws(self, split: Split) -> list[tuple[tuple[HardBy, ...], int]]:
+        """(kinds of hard windows drawn together, windows wanted of them).
+
+        The quota is spread evenly; with fewer draws than kinds the last are drawn together, so that
+        every hard window keeps a chance.
+        """
+        n = self.quotas[split].hard
+        kinds = (HardBy.NEIGHBOUR, HardBy.TOP_TOKEN, HardBy.BESIDE)
+        n_draws = max(1, min(n, len(kinds)))
+        groups = [(kind,) for kind in kinds[: n_draws - 1]] + [kinds[n_draws - 1 :]]
+        return [(g, n // n_draws + (place < n % n_draws)) for place, g in enumerate(groups)]
 
 
 def stratum_of(maximum: float, explain_maximum: float, *, active_in_sequence: bool) -> str:

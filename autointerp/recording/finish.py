@@ -1,183 +1,226 @@
-"""From what a pass has kept to unit records: the second phase of sampling, and the rows."""
+"""From what recording has kept to unit records: the second phase of sampling, and the rows.
 
-import math
+All units are worked on together, a few thousand at a time: a dictionary has more records than a
+loop over them has time for.
+"""
+
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.recording.buffers import Buffers
-from autointerp.recording.design import SILENT_SHARE, SamplingDesign, stratum_of
+from autointerp.recording.design import SILENT_SHARE, SamplingDesign
 from autointerp.recording.samples import (
     N_GROUPS,
+    NEIGHBOUR,
     RANDOM,
+    TOKENS,
     TOP,
     Samples,
     lowered,
+    ordered_by,
+    pair_keys,
 )
-from autointerp.recording.statistics import SHOWN_TOKENS
-from autointerp.recording.windows import WindowTable
-from autointerp.records import (
-    ActivationRecord,
-    Split,
-    Strata,
-    UnitId,
-    UnitRecord,
-    derived_seed,
-)
-from autointerp.units import UnitSource
-from autointerp.units.base import unit_rows
+from autointerp.recording.statistics import N_BUCKETS
+from autointerp.records import HardBy, Split, Strata, derived_seed
+
+STRATA: tuple[str, ...] = Strata.ordered()
+"""Strata by the number that stands for them in `Drawn.stratum`."""
+
+HARD_KINDS: tuple[HardBy, ...] = tuple(HardBy)
+"""Kinds of hard windows by the number that stands for them in `Drawn.hard_by`."""
+
+_HARD, _SILENT = STRATA.index(Strata.HARD), STRATA.index(Strata.SILENT)
 
 
-def finish(
-    buffers: Buffers,
-    windows: WindowTable,
-    source: UnitSource,
-    design: SamplingDesign,
-    vocabulary: list[str],
-) -> Iterator[UnitRecord]:
-    """Unit records in recording order; a unit dead in `explain` has statistics and no records."""
-    rows = {
-        split: np.searchsorted(part.samples.unit, np.arange(len(buffers.largest_bucket) + 1))
-        for split, part in buffers.splits.items()
-    }
-    for row, unit in enumerate(unit_rows(source)):
-        statistics = {
-            split: part.statistics.of_unit(row, vocabulary)
-            for split, part in buffers.splits.items()
-        }
-        for split in statistics.keys() - {Split.EXPLAIN}:
-            shown = statistics[split].top_tokens[:SHOWN_TOKENS]
-            statistics[split] = replace(statistics[split], top_tokens=shown)
-        explain_maximum = statistics[Split.EXPLAIN].maximum
-        records: list[ActivationRecord] = []
-        for split, part in buffers.splits.items():
-            if explain_maximum <= 0:
-                break
-            samples = part.samples.take(np.arange(rows[split][row], rows[split][row + 1]))
-            n_windows = int(part.statistics.n_windows)
-            counts = part.group_counts[row]
-            chosen = draw(
-                samples,
-                counts,
-                n_windows,
-                int(buffers.largest_bucket[row]),
-                explain_maximum,
-                design,
-                split,
-                unit,
-            )
-            records += [
-                _record(unit, split, samples, place, stratum, probability, windows, vocabulary)
-                for place, stratum, probability in chosen
-            ]
-        yield UnitRecord(unit, tuple(records), statistics)
+@dataclass(frozen=True)
+class Drawn:
+    """Windows drawn for the records of some units in one split, ordered by unit."""
+
+    place: np.ndarray
+    """[n] positions in the samples."""
+    stratum: np.ndarray
+    """[n] positions in STRATA."""
+    hard_by: np.ndarray
+    """[n] positions in HARD_KINDS; -1 outside the stratum `hard`."""
+    probability: np.ndarray
+    """[n] float64 in (0, 1]."""
 
 
 def draw(
     samples: Samples,
     counts: np.ndarray,
     n_windows: int,
-    largest_bucket: int,
-    explain_maximum: float,
+    largest_bucket: np.ndarray,
+    explain_maximum: np.ndarray,
+    unit_hashes: np.ndarray,
+    window_hashes: np.ndarray,
     design: SamplingDesign,
     split: Split,
-    unit: UnitId,
-) -> list[tuple[int, str, float]]:
-    """Second phase: sort one unit's kept windows of a split into strata and draw the quotas.
+) -> Drawn:
+    """Second phase: sort the kept windows of a split into strata and draw the quotas.
+
+    Over the partition (all strata but `random`) the sum of y / probability is an unbiased estimate
+    of the sum of y over all windows, for any y, where every stratum has a quota (Horvitz and
+    Thompson 1952). Units that are dead in `explain` get nothing.
 
     Args:
-        samples: the unit's samples in this split.
-        counts: [N_GROUPS] windows seen in every home group, before pooling.
+        samples: of this split; `unit` counts from 0 to n_units - 1.
+        counts: [n_units, N_GROUPS] windows seen in every home group, before pooling.
         n_windows: all windows of the split.
-
-    Returns:
-        (position in `samples`, stratum, inclusion probability). Over the partition (all strata but
-        `random`) the sum of y / probability is an unbiased estimate of the sum of y over all
-        windows, for any y, where every stratum has a quota (Horvitz and Thompson 1952).
+        largest_bucket: [n_units].
+        explain_maximum: [n_units] largest activation in `explain`.
+        unit_hashes: [n_units] uint64.
+        window_hashes: [n_samples] uint64.
     """
-    top = np.flatnonzero(samples.group == TOP)
-    passing = samples.maximum[top] > SILENT_SHARE * explain_maximum
-    top = top[passing]
-    chosen = [(int(place), Strata.TOP, 1.0) for place in top]
-    random = np.flatnonzero(samples.group == RANDOM)
-    chosen += [(int(place), Strata.RANDOM, len(random) / n_windows) for place in random]
+    unit = samples.unit.astype(np.int64)
+    scale = explain_maximum.astype(np.float64)[unit]
+    living = scale > 0
+    bound = SILENT_SHARE * scale
+    is_top = living & (samples.group == TOP) & (samples.maximum > bound)
+    is_random = living & (samples.group == RANDOM)
+    pool = living & (samples.group != TOP) & (samples.group != RANDOM)
+    pool &= ~_same_windows(samples, is_top)
+    first_phase = _first_phase(samples, counts, largest_bucket, is_top, pool, design, split)
+    stratum, kind = _strata(samples, scale, bound)
 
-    # First phase: what is left of every group when the top windows are taken out.
-    groups = lowered(np.arange(N_GROUPS, dtype=np.int16), np.full(N_GROUPS, largest_bucket))
-    seen = np.zeros(N_GROUPS, np.int64)
-    np.add.at(seen, groups, counts)
-    seen_top = np.bincount(groups[samples.home[top]], minlength=N_GROUPS)
-    in_partition = (samples.group != TOP) & (samples.group != RANDOM)
-    is_top = np.isin(samples.window, samples.window[top])
-    pool = np.flatnonzero(in_partition & ~is_top)
-    kept = np.bincount(samples.group[pool], minlength=N_GROUPS)
-    capacity = design.kept_per_bucket(split)
-    first_phase = {
-        group: float(kept[group] / (seen[group] - seen_top[group]))
-        * (1 - _chance_of_none(int(seen[group]), int(seen_top[group]), capacity))
-        for group in np.flatnonzero(kept).tolist()
-    }
-    strata: dict[str, list[int]] = {}
-    for place in pool.tolist():
-        name = stratum_of(
-            float(samples.maximum[place]),
-            explain_maximum,
-            active_in_sequence=float(samples.context_maximum[place])
-            > SILENT_SHARE * explain_maximum,
-        )
-        strata.setdefault(name, []).append(place)
+    # Draws below `top`, most active first; what a draw lacks passes to the next.
+    draw_of, wanted = _draw_numbers(design, split)
+    place = np.flatnonzero(pool)
+    number = draw_of[stratum[place], kind[place]]
+    n_units, n_draws = len(counts), len(wanted)
+    cell = unit[place] * n_draws + number
+    found = np.bincount(cell, minlength=n_units * n_draws).reshape(n_units, n_draws)
+    n_top = np.bincount(unit[is_top], minlength=n_units)
+    owed = np.maximum(0, design.quotas[split].top - n_top)
+    take = np.zeros_like(found)
+    for column, n in enumerate(wanted):
+        take[:, column] = np.minimum(n + owed, found[:, column])
+        owed = n + owed - take[:, column]
+    seed = derived_seed(design.seed, "draw", split)
+    keys = pair_keys(unit_hashes[unit[place]], window_hashes[place], seed)
+    code = cell.astype(np.uint64) << np.uint64(32) | keys >> np.uint64(32)
+    order = ordered_by(code, samples.window[place])
+    rank = np.arange(len(order)) - (np.cumsum(found.reshape(-1)) - found.reshape(-1))[cell[order]]
+    chosen = order[rank < take.reshape(-1)[cell[order]]]
+    drawn, drawn_cell = place[chosen], cell[chosen]
+    share = take.reshape(-1)[drawn_cell] / found.reshape(-1)[drawn_cell]
+    probability = first_phase[unit[drawn], samples.group[drawn]] * share
 
-    seed = derived_seed(design.seed, "draw", unit, split)
-    generator = np.random.default_rng(seed)
-    owed = max(0, design.quotas[split].top - len(top))
-    for names, wanted in design.draws(split):
-        found = sorted(
-            (int(samples.window[place]), place, name)
-            for name in names
-            for place in strata.get(name, [])
-        )
-        take = min(wanted + owed, len(found))
-        owed = wanted + owed - take
-        for drawn in generator.permutation(len(found))[:take].tolist():
-            _, place, name = found[drawn]
-            probability = first_phase[int(samples.group[place])] * take / len(found)
-            chosen.append((place, name, probability))
-    return chosen
+    top, random = np.flatnonzero(is_top), np.flatnonzero(is_random)
+    n_random = np.bincount(unit[random], minlength=n_units)
+    places = np.concatenate([top, drawn, random])
+    strata = np.concatenate(
+        [
+            np.zeros(len(top), np.int64),
+            stratum[drawn],
+            np.full(len(random), STRATA.index(Strata.RANDOM)),
+        ]
+    )
+    hard_by = np.where(strata == _HARD, kind[places], -1)
+    probabilities = np.concatenate(
+        [np.ones(len(top)), probability, n_random[unit[random]] / max(1, n_windows)]
+    )
+    by_unit = np.lexsort((samples.window[places], -samples.maximum[places], strata, unit[places]))
+    return Drawn(places[by_unit], strata[by_unit], hard_by[by_unit], probabilities[by_unit])
 
 
-def _chance_of_none(n_seen: int, n_top: int, capacity: int) -> float:
+def _same_windows(samples: Samples, chosen: np.ndarray) -> np.ndarray:
+    """[n] whether a sample is of the same unit and window as one of the chosen."""
+    code = samples.unit.astype(np.int64) << 32 | samples.window
+    wanted = np.sort(code[chosen])
+    if not len(wanted):
+        return np.zeros(len(code), bool)
+    place = np.minimum(np.searchsorted(wanted, code), len(wanted) - 1)
+    return wanted[place] == code
+
+
+def _first_phase(
+    samples: Samples,
+    counts: np.ndarray,
+    largest_bucket: np.ndarray,
+    is_top: np.ndarray,
+    pool: np.ndarray,
+    design: SamplingDesign,
+    split: Split,
+) -> np.ndarray:
+    """[n_units, N_GROUPS] chance of a window to be kept, the top windows taken out."""
+    n_units = len(counts)
+    buckets = np.broadcast_to(np.arange(N_BUCKETS, dtype=np.uint8), (n_units, N_BUCKETS))
+    pooled = lowered(buckets, largest_bucket[:, None]) != buckets
+    seen = counts.copy()
+    seen[:, N_BUCKETS] += np.where(pooled, counts[:, :N_BUCKETS], 0).sum(axis=1)
+    seen[:, :N_BUCKETS][pooled] = 0
+
+    def per_group(unit: np.ndarray, group: np.ndarray) -> np.ndarray:
+        flat = unit.astype(np.int64) * N_GROUPS + group
+        return np.bincount(flat, minlength=n_units * N_GROUPS).reshape(n_units, N_GROUPS)
+
+    top_unit = samples.unit[is_top]
+    seen_top = per_group(top_unit, lowered(samples.home[is_top], largest_bucket[top_unit]))
+    kept = per_group(samples.unit[pool], samples.group[pool])
+    chance = kept / np.maximum(1, seen - seen_top)
+    return chance * (1 - _chance_of_none(seen, seen_top, design.kept_per_bucket(split)))
+
+
+def _chance_of_none(n_seen: np.ndarray, n_top: np.ndarray, capacity: int) -> np.ndarray:
     """Chance that a group's `capacity` random windows of `n_seen` are all among its `n_top`.
 
     Then nothing stands for the others, so where something does it stands for a little more.
     """
-    if n_top < capacity or n_seen <= capacity:
-        return 0.0
-    return math.prod((n_top - i) / (n_seen - i) for i in range(capacity))
+    chance = np.where((n_top < capacity) | (n_seen <= capacity), 0.0, 1.0)
+    open_cells = chance > 0
+    seen, top = n_seen[open_cells], n_top[open_cells]
+    product = np.ones(len(seen))
+    for i in range(capacity if len(seen) else 0):
+        product *= (top - i) / (seen - i)
+    chance[open_cells] = product
+    return chance
 
 
-def _record(
-    unit: UnitId,
-    split: Split,
-    samples: Samples,
-    place: int,
-    stratum: str,
-    probability: float,
-    windows: WindowTable,
-    vocabulary: list[str],
-) -> ActivationRecord:
-    number = int(samples.window[place])
-    sequence = windows.sequences[windows.sequence[number]]
-    window = windows.window(number)
-    span = slice(window.start, window.stop)
-    return ActivationRecord(
-        unit=unit,
-        window=window,
-        document_id=sequence.document_id,
-        split=split,
-        stratum=stratum,
-        probability=probability,
-        tokens=tuple(vocabulary[i] for i in sequence.token_ids[span].tolist()),
-        activations=samples.maximum[place] * samples.activations[place].astype(np.float32),
-        masked=sequence.masked[span],
-    )
+def _strata(
+    samples: Samples, scale: np.ndarray, bound: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """[n] stratum of every sample by its value, and [n] what would make it hard (0 to 2)."""
+    maximum = samples.maximum.astype(np.float64)
+    share = Strata.N_INTERVALS * maximum / np.where(scale > 0, scale, 1)
+    interval = np.clip(np.ceil(share), 1, Strata.N_INTERVALS).astype(np.int64)
+    stratum = 1 + Strata.N_INTERVALS - interval
+    kind = np.full(len(maximum), HARD_KINDS.index(HardBy.BESIDE), np.int64)
+    beside = samples.context_maximum > bound
+    neighbour = ~beside & (samples.home == NEIGHBOUR)
+    top_token = ~beside & (samples.home == TOKENS)
+    kind[neighbour] = HARD_KINDS.index(HardBy.NEIGHBOUR)
+    kind[top_token] = HARD_KINDS.index(HardBy.TOP_TOKEN)
+    silent = maximum <= bound
+    stratum[silent] = np.where(beside | neighbour | top_token, _HARD, _SILENT)[silent]
+    return stratum, kind
+
+
+def _draw_numbers(design: SamplingDesign, split: Split) -> tuple[np.ndarray, list[int]]:
+    """[n_strata, n_hard_kinds] the draw of every kind of window, and windows wanted per draw."""
+    numbers = np.full((len(STRATA), len(HARD_KINDS)), -1, np.int64)
+    wanted: list[int] = []
+    for names, n in design.draws(split):
+        if names == (Strata.HARD,):
+            for kinds, n_hard in design.hard_draws(split):
+                numbers[_HARD, [HARD_KINDS.index(kind) for kind in kinds]] = len(wanted)
+                wanted.append(n_hard)
+        else:
+            numbers[[STRATA.index(name) for name in names]] = len(wanted)
+            wanted.append(n)
+    return numbers, wanted
+
+
+def unit_ranges(n_units: int, size: int) -> Iterator[slice]:
+    """Consecutive ranges of at most `size` units."""
+    for start in range(0, n_units, size):
+        yield slice(start, min(start + size, n_units))
+
+
+def samples_of_units(samples: Samples, units: slice) -> Samples:
+    """The samples of consecutive units, whose numbers count from the first of them."""
+    first, last = np.searchsorted(samples.unit, [units.start, units.stop])
+    own = samples.take(np.arange(first, last))
+    own.unit = own.unit - np.int32(units.start)
+    return own

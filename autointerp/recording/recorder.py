@@ -1,188 +1,239 @@
 """The streaming recorder: one pass over the corpus, memory bounded by units × kept × window.
 
-A shard is a run of whole documents. `record_shard` is a pure function of the shard; its `Buffers`
-merge in any order into those of the corpus; `finish` turns them into unit records.
-
-Memory: n_units · 4 splits · (about 20 groups · kept · (2 · window_length + 32 bytes)
-+ 3.1 kB of counts and statistics), whatever the length of the corpus.
+A shard is a run of whole documents. `record_shard` adds one to the `Buffers` of every source;
+buffers merge in any order into those of the corpus; `finish` turns them into unit records. What it
+takes in memory is in `recording.memory`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from autointerp.recording.buffers import Buffers, SplitBuffers, capacities
-from autointerp.recording.design import SILENT_SHARE, SamplingDesign
-from autointerp.recording.samples import (
-    BESIDE,
-    N_GROUPS,
-    RANDOM,
-    TOP,
-    Samples,
-    lowered,
-    smallest_keys,
-    window_keys,
-)
-from autointerp.recording.statistics import SplitAccumulator, bucket_of
+from autointerp.recording.activity import Activity, DenseActivity, SparseActivity, Tokens
+from autointerp.recording.buffers import Buffers
+from autointerp.recording.design import SamplingDesign
+from autointerp.recording.hardness import Hardness, Neighbours, TopTokenIndex
+from autointerp.recording.sampling import WindowFacts, add_batch
 from autointerp.recording.windows import Shard, WindowTable, hash64
-from autointerp.records import (
-    SPLITS,
-    AutointerpError,
-    Sequence,
-    derived_seed,
-)
+from autointerp.records import SPLITS, AutointerpError, Split, derived_seed
 from autointerp.subject import Subject
 from autointerp.units import Dense, Sparse, UnitSource
 from autointerp.units.base import unit_rows
+
+
+@dataclass
+class Recording:
+    """One source while it is recorded: what is kept of it, and what its units need to be hard."""
+
+    source: UnitSource
+    buffers: Buffers
+    hardness: Hardness
+    unit_hashes: np.ndarray
+    """[n_rows] uint64."""
+    rows: slice
+    """The units recorded, of all in recording order; a part where not all fit into memory."""
+    n_pilot_seen: int = 0
+    """Sequences of the pilot that have been recorded."""
+
+    @classmethod
+    def of(
+        cls,
+        source: UnitSource,
+        design: SamplingDesign,
+        vocabulary_size: int,
+        *,
+        rows: slice | None = None,
+        hardness: Hardness | None = None,
+    ) -> "Recording":
+        """A recording that has seen nothing.
+
+        Args:
+            rows: units to record, as a range of the recording order; all if left out.
+            hardness: of these units; if left out, neighbours are found here, and top tokens when
+                the pilot has been recorded.
+        """
+        units = unit_rows(source)
+        rows = rows or slice(0, len(units))
+        hashes = np.asarray([hash64(str(unit).encode()) for unit in units[rows]], np.uint64)
+        buffers = Buffers.empty(len(hashes), design, vocabulary_size)
+        hardness = hardness or Hardness(Neighbours.of(source).part(rows))
+        return cls(source, buffers, hardness, hashes, rows)
+
+    def end_pilot(self, windows: WindowTable) -> None:
+        """From here on top tokens are known.
+
+        Raises:
+            ValueError: where not all of the pilot was recorded: every shard must know the same.
+        """
+        if self.hardness.top_tokens is not None or not windows.n_pilot:
+            return
+        if self.n_pilot_seen != windows.n_pilot:
+            raise ValueError("record the shards of the pilot first, or give the hardness they gave")
+        statistics = self.buffers.splits[Split.EXPLAIN].statistics
+        index = TopTokenIndex.of_pilot(statistics.table, len(statistics.token_counts))
+        self.hardness = Hardness(self.hardness.neighbours, index)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether other passes record other units of the source."""
+        n_units = self.source.n_units * len(self.source.polarities)
+        return self.rows != slice(0, n_units)
+
+
+@dataclass
+class BatchSize:
+    """How many tokens go through the subject at once; halved where memory does not suffice."""
+
+    tokens: int
 
 
 def record_shard(
     shard: Shard,
     windows: WindowTable,
     subject: Subject,
-    sources: list[UnitSource],
+    recordings: Mapping[str, Recording],
     design: SamplingDesign,
     *,
-    batch_tokens: int,
-    vocabulary_size: int,
-    so_far: dict[str, Buffers] | None = None,
-) -> dict[str, Buffers]:
-    """Run one shard through the subject and sample the windows of every source's units.
+    batch: BatchSize,
+) -> None:
+    """Run one shard through the subject and add it to the buffers of every source, in place.
 
     Args:
-        so_far: buffers already merged: what cannot enter them is left out early. Merging the
-            result into them gives the same with and without.
-
-    Returns:
-        source name → buffers of this shard alone.
+        recordings: by the name of their source.
+        batch: tokens per forward pass; made smaller, for good, where that does not fit.
 
     Raises:
         AutointerpError: where a value on an unmasked token is NaN or infinite.
     """
-    hidden = _hidden_of_windows(shard, windows, subject, sources, batch_tokens)
-    numbers = np.flatnonzero((windows.sequence >= shard.first) & (windows.sequence < shard.last))
-    facts = _WindowFacts.of(numbers, windows)
-    unmasked = ~torch.from_numpy(facts.masked)
-    recorded = {}
-    for source in sources:
-        # Checked before encoding too: NaN is in no top k, so it would pass for silence.
-        place = f"{subject.name} gives NaN or infinity at {source.read_at}"
-        _check_finite(hidden[source.read_at], unmasked, source, place)
-        activations = _unit_activations(source, hidden[source.read_at])
-        _check_finite(activations, unmasked, source, "its activations are NaN or infinite")
-        recorded[source.name] = _sample_shard(
-            activations,
-            facts,
-            source,
-            design,
-            vocabulary_size,
-            None if so_far is None else so_far[source.name],
-        )
-    return recorded
-
-
-@dataclass(frozen=True)
-class _WindowFacts:
-    """What is known of a shard's windows without the subject."""
-
-    numbers: np.ndarray
-    """[n_windows] their numbers in the corpus."""
-    hashes: np.ndarray
-    sequence: np.ndarray
-    """[n_windows] number of the sequence."""
-    document: np.ndarray
-    """[n_windows] number of the document within the shard."""
-    split: np.ndarray
-    """[n_windows] position in SPLITS."""
-    tokens: np.ndarray
-    """[n_windows, window_length] ids."""
-    masked: np.ndarray
-    """[n_windows, window_length]."""
-
-    @classmethod
-    def of(cls, numbers: np.ndarray, windows: WindowTable) -> "_WindowFacts":
-        parents = [windows.sequences[i] for i in windows.sequence[numbers]]
-        spans = [slice(s, s + windows.length) for s in windows.start[numbers].tolist()]
-        documents: dict[str, int] = {}
-        for parent in parents:
-            documents.setdefault(parent.document_id, len(documents))
-        empty = np.zeros((0, windows.length))
-        return cls(
-            numbers,
-            windows.hashes[numbers],
-            windows.sequence[numbers],
-            np.asarray([documents[p.document_id] for p in parents], np.int64),
-            np.asarray([SPLITS.index(p.split) for p in parents], np.int64),
-            np.stack([p.token_ids[s] for p, s in zip(parents, spans, strict=True)])
-            if parents
-            else empty.astype(np.int32),
-            np.stack([p.masked[s] for p, s in zip(parents, spans, strict=True)])
-            if parents
-            else empty.astype(bool),
-        )
-
-
-def _hidden_of_windows(
-    shard: Shard,
-    windows: WindowTable,
-    subject: Subject,
-    sources: list[UnitSource],
-    batch_tokens: int,
-) -> dict[str, Tensor]:
-    """Hook point → [n_windows, window_length, width] float32, windows in corpus order."""
-    points = sorted({source.read_at for source in sources})
-    parts: dict[str, list[Tensor]] = {point: [] for point in points}
-    for rows in _batches(windows.sequences[shard.first : shard.last], shard.first, batch_tokens):
-        sequences = [windows.sequences[row].token_ids for row in rows]
-        longest = max(len(ids) for ids in sequences)
-        ids = torch.zeros((len(rows), longest), dtype=torch.long)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        for place, row_ids in enumerate(sequences):
-            ids[place, : len(row_ids)] = torch.from_numpy(row_ids.astype(np.int64))
-            mask[place, : len(row_ids)] = 1
-        # Causal attention never looks right, so padding there changes nothing; a batch without
-        # padding needs no mask and takes the faster kernel.
-        found = subject.run(ids, points, None if bool(mask.all()) else mask)
-        chosen = np.flatnonzero((windows.sequence >= rows[0]) & (windows.sequence <= rows[-1]))
-        if not len(chosen):
+    for recording in recordings.values():
+        if shard.first >= windows.n_pilot:
+            recording.end_pilot(windows)
+        else:
+            recording.n_pilot_seen += shard.last - shard.first
+    documents = {name: _Documents(recording.buffers) for name, recording in recordings.items()}
+    seed = derived_seed(design.seed, "windows")
+    first = shard.first
+    while first < shard.last:
+        last = _batch_end(windows, first, shard.last, batch.tokens)
+        try:
+            facts = window_facts(windows, first, last)
+            found = _activities(facts, windows, first, last, subject, recordings)
+        except torch.OutOfMemoryError:
+            if last - first == 1:
+                raise
+            batch.tokens //= 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             continue
-        place = torch.from_numpy(windows.sequence[chosen].astype(np.int64) - rows[0])
-        offsets = torch.from_numpy(windows.start[chosen].astype(np.int64))[:, None]
-        columns = offsets + torch.arange(windows.length)
-        for point in points:
-            parts[point].append(found[point][place[:, None], columns].float())
-    width = {point: subject.width_at(point) for point in points}
-    return {
-        point: torch.cat(values)
-        if values
-        else torch.zeros((0, windows.length, width[point]), device=subject.device)
-        for point, values in parts.items()
-    }
+        for name, recording in recordings.items():
+            activity, neighbour_active = found.pop(name)
+            if len(facts.numbers):
+                add_batch(
+                    recording.buffers,
+                    activity,
+                    facts,
+                    neighbour_active,
+                    recording.hardness.top_tokens,
+                    recording.unit_hashes,
+                    seed,
+                )
+                documents[name].add(activity, facts, windows)
+        first = last
+    for seen in documents.values():
+        seen.close()
 
 
-def _batches(sequences: tuple[Sequence, ...], first: int, batch_tokens: int) -> Iterator[list[int]]:
-    """Runs of consecutive sequences whose padded size stays within `batch_tokens`."""
-    rows: list[int] = []
+def _batch_end(windows: WindowTable, first: int, last: int, batch_tokens: int) -> int:
+    """One past the last of the sequences whose padded size stays within `batch_tokens`."""
     longest = 0
-    for number, sequence in enumerate(sequences, start=first):
-        longest = max(longest, len(sequence.token_ids))
-        if rows and longest * (len(rows) + 1) > batch_tokens:
-            yield rows
-            rows, longest = [], len(sequence.token_ids)
-        rows.append(number)
-    if rows:
-        yield rows
+    for number in range(first, last):
+        longest = max(longest, len(windows.sequences[number].token_ids))
+        if number > first and longest * (number + 1 - first) > batch_tokens:
+            return number
+    return last
+
+
+def window_facts(windows: WindowTable, first: int, last: int) -> WindowFacts:
+    """The windows of sequences `first` to `last` (exclusive), those of a split together."""
+    a, b = np.searchsorted(windows.sequence, [first, last])
+    numbers = np.arange(a, b)
+    split = np.asarray(
+        [SPLITS.index(windows.sequences[i].split) for i in windows.sequence[a:b].tolist()], np.int64
+    )
+    numbers = numbers[np.argsort(split, kind="stable")]
+    sequence = windows.sequence[numbers]
+    ids = np.zeros((len(numbers), windows.length), np.int32)
+    masked = np.zeros((len(numbers), windows.length), bool)
+    for row, (number, parent) in enumerate(zip(numbers.tolist(), sequence.tolist(), strict=True)):
+        span = slice(int(windows.start[number]), int(windows.start[number]) + windows.length)
+        ids[row] = windows.sequences[parent].token_ids[span]
+        masked[row] = windows.sequences[parent].masked[span]
+    return WindowFacts(
+        numbers,
+        windows.hashes[numbers],
+        sequence,
+        np.sort(split),
+        Tokens(ids, masked),
+        sequence < windows.n_pilot,
+    )
+
+
+@torch.inference_mode()
+def _activities(
+    facts: WindowFacts,
+    windows: WindowTable,
+    first: int,
+    last: int,
+    subject: Subject,
+    recordings: Mapping[str, Recording],
+) -> dict[str, tuple[Activity, np.ndarray | None]]:
+    """What the units of every source did in a batch, and whether their neighbours were active."""
+    points = sorted({recording.source.read_at for recording in recordings.values()})
+    ids, mask = _padded(windows, first, last)
+    # Causal attention never looks right, so padding there changes nothing; a batch without
+    # padding needs no mask and takes the faster kernel.
+    found = subject.run(ids, points, None if bool(mask.all()) else mask)
+    rows = torch.from_numpy(facts.sequence.astype(np.int64) - first)[:, None]
+    starts = torch.from_numpy(windows.start[facts.numbers].astype(np.int64))
+    columns = starts[:, None] + torch.arange(windows.length)
+    unmasked = torch.from_numpy(~facts.tokens.masked.reshape(-1))
+    activities: dict[str, tuple[Activity, np.ndarray | None]] = {}
+    for point in points:
+        value = found.pop(point)
+        place = (rows.to(value.device), columns.to(value.device))
+        hidden = value[place].flatten(0, 1).float()
+        del value
+        for name, recording in recordings.items():
+            source = recording.source
+            if source.read_at == point:
+                # Checked before encoding too: NaN is in no top k, so it would pass for silence.
+                place_name = f"{subject.name} gives NaN or infinity at {point}"
+                _check_finite(hidden, unmasked, source, place_name)
+                activities[name] = _activity(recording, hidden, facts.tokens.masked, unmasked)
+    return activities
+
+
+def _padded(windows: WindowTable, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Token ids [n_sequences, longest] and the mask of what is not padding."""
+    sequences = [windows.sequences[row].token_ids for row in range(first, last)]
+    longest = max(len(ids) for ids in sequences)
+    ids = torch.zeros((len(sequences), longest), dtype=torch.long)
+    mask = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for place, row_ids in enumerate(sequences):
+        ids[place, : len(row_ids)] = torch.from_numpy(row_ids.astype(np.int64))
+        mask[place, : len(row_ids)] = 1
+    return ids, mask
 
 
 def _check_finite(values: Tensor, unmasked: Tensor, source: UnitSource, what: str) -> None:
-    """Refuse NaN and infinity in values [n_windows, window_length, n] of unmasked tokens."""
-    # One number first: a sum over finite float32 values of a few shards does not reach 3e38.
+    """Refuse NaN and infinity in values [n_tokens, n] or [n_tokens] of unmasked tokens."""
+    # One number first: a sum over finite float32 values of a batch does not reach 3e38.
     if bool(torch.isfinite(values.sum())):
         return
-    bad = ~torch.isfinite(values).all(dim=2) & unmasked.to(values.device)
+    bad = ~torch.isfinite(values).reshape(len(values), -1).all(dim=1) & unmasked.to(values.device)
     if bool(bad.any()):
         raise AutointerpError(
             f"unit source {source.name!r}: {what}, on {int(bad.sum())} of {int(unmasked.sum())} "
@@ -191,144 +242,79 @@ def _check_finite(values: Tensor, unmasked: Tensor, source: UnitSource, what: st
         )
 
 
-@torch.inference_mode()
-def _unit_activations(source: UnitSource, hidden: Tensor) -> Tensor:
-    """relu(polarity · x): [n_windows, window_length, n_units · n_polarities] float32."""
-    n_windows, length, width = hidden.shape
-    encoded = source.encode(hidden.reshape(-1, width))
+def _activity(
+    recording: Recording, hidden: Tensor, masked: np.ndarray, unmasked: Tensor
+) -> tuple[Activity, np.ndarray | None]:
+    """relu(polarity · x) of the recorded units, and whether the nearest unit of each is active."""
+    source, rows = recording.source, recording.rows
+    encoded = source.encode(hidden)
+    what = "its activations are NaN or infinite"
     if isinstance(encoded, Sparse):
-        values = hidden.new_zeros(n_windows * length, source.n_units, dtype=torch.float32)
-        values[encoded.tokens, encoded.units] = encoded.values
+        _check_finite(encoded.values, unmasked[encoded.tokens.cpu()], source, what)
+        whole: Activity = _sparse(encoded, source, masked)
     else:
         assert isinstance(encoded, Dense)
-        values = encoded.values
-    sides = [values.relu() if polarity > 0 else (-values).relu() for polarity in source.polarities]
-    joined = sides[0] if len(sides) == 1 else torch.cat(sides, dim=1)
-    return joined.reshape(n_windows, length, joined.shape[1])
+        _check_finite(encoded.values, unmasked, source, what)
+        # Masked tokens are set to zero, maybe in `hidden` itself: nobody reads them.
+        values = encoded.values.float().cpu().numpy()
+        whole = DenseActivity(values, masked, tuple(source.polarities))
+    nearest = recording.hardness.neighbours.nearest
+    neighbour_active = None
+    if (nearest >= 0).any():
+        neighbour_active = (whole.maxima > 0)[:, nearest] & (nearest >= 0)
+    return (whole.part(rows) if recording.is_part else whole), neighbour_active
 
 
-@torch.inference_mode()
-def _sample_shard(
-    activations: Tensor,
-    facts: _WindowFacts,
-    source: UnitSource,
-    design: SamplingDesign,
-    vocabulary_size: int,
-    so_far: Buffers | None,
-) -> Buffers:
-    """Statistics and samples of one source on one shard; activations [n_windows, length, n_units].
-
-    `activations` is changed: masked tokens are set to zero.
-    """
-    n_units = activations.shape[2]
-    buffers = Buffers.empty(n_units, design.window_length, vocabulary_size)
-    if not len(facts.numbers):
-        return buffers
-    masked = torch.from_numpy(facts.masked).to(activations.device)
-    activations.masked_fill_(masked[:, :, None], 0.0)
-    maxima = activations.amax(dim=1)
-    sequence = torch.from_numpy(facts.sequence - facts.sequence.min()).to(maxima.device).long()
-    context = maxima.new_zeros(int(sequence.max()) + 1, n_units)
-    context = context.scatter_reduce_(0, sequence[:, None].expand_as(maxima), maxima, "amax")[
-        sequence
+def _sparse(encoded: Sparse, source: UnitSource, masked: np.ndarray) -> SparseActivity:
+    tokens, units, values = (
+        tensor.cpu().numpy() for tensor in (encoded.tokens, encoded.units, encoded.values.float())
+    )
+    n_units = source.n_units
+    if source.polarities == (1,):
+        fired = values > 0
+        if not fired.all():
+            tokens, units, values = tokens[fired], units[fired], values[fired]
+        return SparseActivity(tokens, units, values, masked, n_units)
+    parts = [
+        (tokens[fired], units[fired] + side * n_units, np.abs(values[fired]))
+        for side, polarity in enumerate(source.polarities)
+        for fired in [values * polarity > 0]
     ]
-    beside = (maxima <= SILENT_SHARE * context) & (context > 0)
-    home = torch.where(beside, BESIDE, bucket_of(maxima)).to(torch.int16).cpu().numpy()
-    largest = bucket_of(maxima.amax(dim=0)).to(torch.int16).cpu().numpy()
-    maxima_host, context_host = maxima.cpu().numpy(), context.cpu().numpy()
-    unit_hashes = np.asarray([hash64(str(unit).encode()) for unit in unit_rows(source)], np.uint64)
-    keys = window_keys(unit_hashes, facts.hashes, derived_seed(design.seed, "windows"))
-
-    largest_known = largest if so_far is None else np.maximum(largest, so_far.largest_bucket)
-    unmasked = ~facts.masked
-    for place, split in enumerate(SPLITS):
-        rows = np.flatnonzero(facts.split == place)
-        if not len(rows):
-            continue
-        capacity = capacities(design, split)
-        # A hash of its own: the random sample must not depend on the partition's draws.
-        random_keys = (
-            window_keys(unit_hashes, facts.hashes[rows], derived_seed(design.seed, "random"))
-            if capacity[RANDOM]
-            else None
-        )
-        candidates = _candidates(
-            rows,
-            home,
-            keys,
-            random_keys,
-            maxima_host,
-            context_host,
-            facts.numbers,
-            capacity,
-            largest_known,
-            None if so_far is None else so_far.splits[split].samples,
-        )
-        window = np.searchsorted(facts.numbers, candidates.window)
-        chosen = activations[torch.from_numpy(window), :, torch.from_numpy(candidates.unit).long()]
-        scale = torch.from_numpy(candidates.maximum).to(chosen.device)[:, None]
-        candidates.activations = (chosen / scale.clamp_min(1e-30)).half().cpu().numpy()
-
-        flat_groups = home[rows] + np.arange(n_units) * N_GROUPS
-        counts = np.bincount(flat_groups.ravel(), minlength=n_units * N_GROUPS)
-        counts = counts.reshape(n_units, N_GROUPS)
-        chosen_tokens = unmasked[rows]
-        flat = torch.from_numpy(chosen_tokens).to(activations.device)
-        statistics = SplitAccumulator.of_shard(
-            torch.from_numpy(facts.tokens[rows][chosen_tokens]).to(activations.device).long(),
-            activations[torch.from_numpy(rows)][flat],
-            torch.from_numpy(np.repeat(facts.document[rows], chosen_tokens.sum(1))),
-            len(rows),
-            vocabulary_size,
-        )
-        buffers.splits[split] = SplitBuffers(candidates, counts, statistics)
-    buffers.largest_bucket = largest
-    return buffers
+    tokens, units, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return SparseActivity(tokens, units, values, masked, n_units * len(source.polarities))
 
 
-def _candidates(
-    rows: np.ndarray,
-    home: np.ndarray,
-    keys: np.ndarray,
-    random_keys: np.ndarray | None,
-    maxima: np.ndarray,
-    context: np.ndarray,
-    numbers: np.ndarray,
-    capacity: np.ndarray,
-    largest: np.ndarray,
-    so_far: Samples | None,
-) -> Samples:
-    """The windows `rows` that a group may keep, without their activations."""
-    n_units = keys.shape[1]
-    units = np.arange(n_units)
-    limits = (
-        np.where(capacity > 0, np.inf, -np.inf)[None, :].repeat(n_units, 0)
-        if so_far is None
-        else so_far.thresholds(n_units, capacity)
-    )
-    groups = lowered(home[rows], np.broadcast_to(largest, (len(rows), n_units)))
-    found: list[tuple[np.ndarray, ...]] = []
+class _Documents:
+    """Counts whole documents, whose sequences may lie in several batches."""
 
-    def offer(group: np.ndarray, key: np.ndarray, allowed: np.ndarray) -> None:
-        row, unit = np.nonzero(allowed & (key <= limits[units, group]))
-        found.append((unit, group[row, unit], rows[row], key[row, unit]))
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self._open: dict[str, tuple[int, np.ndarray]] = {}
+        """Document → its split and the units active in it so far."""
 
-    everywhere = np.ones((len(rows), n_units), bool)
-    offer(groups, keys[rows], everywhere)
-    if random_keys is not None:
-        offer(np.full_like(groups, RANDOM), random_keys, everywhere)
-    offer(np.full_like(groups, TOP), -maxima[rows].astype(np.float64), maxima[rows] > 0)
+    def add(self, activity: Activity, facts: WindowFacts, windows: WindowTable) -> None:
+        """Add a batch; documents that do not reach its last sequence are complete."""
+        owners = [windows.sequences[i].document_id for i in facts.sequence.tolist()]
+        has_tokens: np.ndarray = np.any(~facts.tokens.masked, axis=1)
+        rows_of: dict[str, list[int]] = {}
+        for row, owner in enumerate(owners):
+            rows_of.setdefault(owner, []).append(row)
+        for owner, rows in rows_of.items():
+            if not has_tokens[rows].any():
+                continue
+            active: np.ndarray = activity.maxima[rows].max(axis=0) > 0
+            if owner in self._open:
+                active = active | self._open[owner][1]
+            self._open[owner] = (int(facts.split[rows[0]]), active)
+        last = owners[int(np.argmax(facts.sequence))]
+        for owner in [name for name in self._open if name != last]:
+            self._close(owner)
 
-    unit, group, row, key = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    kept = smallest_keys(unit, group, key, numbers[row], capacity)
-    unit, group, row, key = unit[kept], group[kept], row[kept], key[kept]
-    return Samples(
-        unit.astype(np.int32),
-        group.astype(np.int16),
-        home[row, unit],
-        key,
-        numbers[row].astype(np.int32),
-        maxima[row, unit].astype(np.float32),
-        context[row, unit].astype(np.float32),
-        np.zeros((len(unit), 0), np.float16),
-    )
+    def close(self) -> None:
+        """The shard is over, and so is every document."""
+        for owner in list(self._open):
+            self._close(owner)
+
+    def _close(self, owner: str) -> None:
+        split, active = self._open.pop(owner)
+        self._buffers.splits[SPLITS[split]].statistics.add_document(active)

@@ -7,10 +7,6 @@ adds up: the statistics of two shards merge into those of their union.
 from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
-from torch import Tensor
-
-from autointerp.records import SplitStatistics, TopToken
 
 N_BUCKETS = 128
 """Half octaves from 2^-32 to 2^32; values outside fall into the first or last."""
@@ -24,15 +20,15 @@ SHOWN_TOKENS = 8
 """Of these, tokens kept in the records of splits other than `explain`: for display alone."""
 
 
-def bucket_of(values: Tensor) -> Tensor:
+def bucket_of(values: np.ndarray) -> np.ndarray:
     """Half octave of positive float32 values: [2^e, 1.5·2^e) and [1.5·2^e, 2^(e+1)) are one each.
 
     Read from the float's own bits (exponent and top mantissa bit): no logarithm is taken. Values
     that are zero or negative give 0.
     """
-    bits = values.contiguous().view(torch.int32) >> 22
-    offset = 2 * (127 + _FIRST_EXPONENT)
-    return (bits - offset).clamp_(0, N_BUCKETS - 1)
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32) >> 22
+    bits -= 2 * (127 + _FIRST_EXPONENT)
+    return np.clip(bits, 0, N_BUCKETS - 1, out=bits)
 
 
 def bucket_edges() -> np.ndarray:
@@ -71,27 +67,85 @@ class TokenTable:
             np.zeros(shape),
         )
 
-    @classmethod
-    def of_shard(cls, tokens: Tensor, activations: Tensor, vocabulary_size: int) -> "TokenTable":
-        """The table of some tokens [n], with activations [n, n_units] >= 0."""
-        unique, place = torch.unique(tokens, return_inverse=True)
-        n_units = activations.shape[1]
-        sums = activations.new_zeros(len(unique), n_units).index_add_(0, place, activations)
-        maxima = _largest_by(place, activations, len(unique))
-        n_kept = min(TRACKED_TOKENS, len(unique))
-        top, rows = maxima.topk(n_kept, dim=0)
-        table = cls.empty(n_units)
-        fired = (top > 0).T.cpu().numpy()
-        table.tokens[:, :n_kept] = np.where(fired, unique[rows].T.cpu().numpy(), -1)
-        table.maxima[:, :n_kept] = top.T.cpu().numpy()
-        table.sums[:, :n_kept] = sums.gather(0, rows).T.double().cpu().numpy() * fired
-        return table
+    def update(
+        self,
+        units: np.ndarray,
+        tokens: np.ndarray,
+        sums: np.ndarray,
+        maxima: np.ndarray,
+        counts: np.ndarray,
+    ) -> None:
+        """Add what was seen of some tokens, in place.
+
+        Args:
+            units: [n] ascending rows; each (unit, token) once. Tokens that the table holds must
+                be here if they were active, others need not be where they do not pass `floor`.
+            tokens: [n] ids.
+            sums: [n] float64 their activations added up.
+            maxima: [n] float32 > 0.
+            counts: [vocabulary] occurrences seen before.
+        """
+        column = self._columns(units, tokens)
+        held = column >= 0
+        place = units[held] * TRACKED_TOKENS + column[held]
+        self.sums.reshape(-1)[place] += sums[held]
+        largest = self.maxima.reshape(-1)
+        largest[place] = np.maximum(largest[place], maxima[held])
+        floor = self.floor()
+        new = ~held & (maxima > floor[units])
+        missed = floor[units[new]] * counts[tokens[new]]
+        self._insert(units[new], tokens[new], sums[new], maxima[new], missed)
+
+    def _columns(self, units: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """[n] where each token stands in its unit's row, -1 where it does not."""
+        column = np.empty(len(units), np.int64)
+        for start in range(0, len(units), 8192):
+            part = slice(start, start + 8192)
+            same = self.tokens[units[part]] == tokens[part, None]
+            found = same.argmax(axis=1)
+            is_there = same[np.arange(len(found)), found]
+            column[part] = np.where(is_there, found, -1)
+        return column
+
+    def _insert(
+        self,
+        units: np.ndarray,
+        tokens: np.ndarray,
+        sums: np.ndarray,
+        maxima: np.ndarray,
+        missed: np.ndarray,
+    ) -> None:
+        """Put new tokens into their units' rows and keep the largest maxima."""
+        if not len(units):
+            return
+        first = np.r_[True, units[1:] != units[:-1]]
+        rows, starts = units[first], np.flatnonzero(first)
+        row = np.cumsum(first) - 1
+        rank = np.arange(len(units)) - starts[row]
+        width = int(rank.max()) + 1
+
+        def widened(own: np.ndarray, new: np.ndarray, empty: float) -> np.ndarray:
+            both = np.full((len(rows), TRACKED_TOKENS + width), empty, own.dtype)
+            both[:, :TRACKED_TOKENS] = own[rows]
+            both[row, TRACKED_TOKENS + rank] = new
+            return both
+
+        all_maxima = widened(self.maxima, maxima, 0)
+        all_tokens = widened(self.tokens, tokens, -1)
+        order = np.lexsort((all_tokens, -all_maxima), axis=1)[:, :TRACKED_TOKENS]
+        for own, both in (
+            (self.tokens, all_tokens),
+            (self.maxima, all_maxima),
+            (self.sums, widened(self.sums, sums, 0)),
+            (self.missed, widened(self.missed, missed, 0)),
+        ):
+            own[rows] = np.take_along_axis(both, order, axis=1)
 
     def merge(
         self, other: "TokenTable", counts: np.ndarray, other_counts: np.ndarray
     ) -> "TokenTable":
         """The table of both. `counts` [vocabulary]: occurrences each table has seen of a token."""
-        floor, other_floor = self._floor(), other._floor()
+        floor, other_floor = self.floor(), other.floor()
         in_other = _find(self.tokens, other.tokens)
         in_self = _find(other.tokens, self.tokens)
         sums = self.sums + _take(other.sums, in_other)
@@ -112,17 +166,10 @@ class TokenTable:
 
         return TokenTable(kept(tokens), kept(maxima), kept(sums), kept(missed))
 
-    def _floor(self) -> np.ndarray:
+    def floor(self) -> np.ndarray:
         """[n_units] the most a token outside the table can have been: 0 while it is not full."""
-        full = (self.tokens >= 0).all(axis=1)
-        return np.where(full, self.maxima.min(axis=1), 0.0)
-
-
-def _largest_by(place: Tensor, activations: Tensor, n_places: int) -> Tensor:
-    """[n_places, n_units] largest activation of the tokens [n] that have each place."""
-    index = place[:, None].expand_as(activations)
-    zeros = activations.new_zeros(n_places, activations.shape[1])
-    return zeros.scatter_reduce_(0, index, activations, "amax")
+        # Rows are ordered by maximum, empty places last.
+        return np.where(self.tokens[:, -1] >= 0, self.maxima.min(axis=1), np.float32(0))
 
 
 def _find(needles: np.ndarray, hay: np.ndarray) -> np.ndarray:
@@ -172,11 +219,10 @@ class SplitAccumulator:
     @classmethod
     def empty(cls, n_units: int, vocabulary_size: int) -> "SplitAccumulator":
         """Nothing seen."""
-        zero = np.zeros((), np.int64)
         return cls(
-            zero,
-            zero,
-            zero,
+            np.zeros((), np.int64),
+            np.zeros((), np.int64),
+            np.zeros((), np.int64),
             np.zeros(vocabulary_size, np.int64),
             np.zeros(n_units, np.int64),
             np.zeros(n_units, np.int64),
@@ -186,49 +232,19 @@ class SplitAccumulator:
             TokenTable.empty(n_units),
         )
 
-    @classmethod
-    def of_shard(
-        cls,
-        tokens: Tensor,
-        activations: Tensor,
-        documents: Tensor,
-        n_windows: int,
-        vocabulary_size: int,
-    ) -> "SplitAccumulator":
-        """Count one shard's unmasked tokens of one split.
+    def add_tokens(self, ids: np.ndarray, n_windows: int) -> None:
+        """Count unmasked tokens [n] and windows; after what their units did was added.
 
-        Args:
-            tokens: [n] ids.
-            activations: [n, n_units] float32 >= 0.
-            documents: [n] int64 number of the document within the shard; shards hold whole
-                documents.
+        What the token table missed is bounded by the occurrences before.
         """
-        n_units = activations.shape[1]
-        if not len(tokens):
-            nothing = cls.empty(n_units, vocabulary_size)
-            nothing.n_windows = np.asarray(n_windows, np.int64)
-            return nothing
-        squares = activations * activations
-        sums = [activations, squares, squares * activations, squares * squares]
-        _, document = torch.unique(documents, return_inverse=True)
-        n_documents = int(document.max()) + 1
-        document_maxima = _largest_by(document, activations, n_documents)
-        fired = activations > 0
-        rows = torch.arange(n_units, device=activations.device).expand_as(activations)
-        flat = (rows * N_BUCKETS + bucket_of(activations))[fired]
-        histogram = torch.bincount(flat, minlength=n_units * N_BUCKETS)
-        return cls(
-            np.asarray(len(tokens), np.int64),
-            np.asarray(n_documents, np.int64),
-            np.asarray(n_windows, np.int64),
-            np.bincount(tokens.cpu().numpy(), minlength=vocabulary_size).astype(np.int64),
-            fired.sum(0).cpu().numpy(),
-            (document_maxima > 0).sum(0).cpu().numpy(),
-            activations.amax(0).cpu().numpy(),
-            np.stack([s.sum(0, dtype=torch.float64).cpu().numpy() for s in sums]),
-            histogram.reshape(n_units, N_BUCKETS).cpu().numpy(),
-            TokenTable.of_shard(tokens, activations, vocabulary_size),
-        )
+        self.n_tokens += len(ids)
+        self.n_windows += n_windows
+        self.token_counts += np.bincount(ids, minlength=len(self.token_counts))
+
+    def add_document(self, is_active: np.ndarray) -> None:
+        """Count one whole document; is_active [n_units] bool."""
+        self.n_documents += 1
+        self.n_active_documents += is_active
 
     def merge(self, other: "SplitAccumulator") -> "SplitAccumulator":
         """What both have seen."""
@@ -257,35 +273,50 @@ class SplitAccumulator:
         own = {f.name: arrays[f.name] for f in fields(cls) if f.name != "table"}
         return cls(**own, table=table)
 
-    def of_unit(self, row: int, vocabulary: list[str]) -> SplitStatistics:
-        """The statistics of one unit."""
-        n = int(self.n_tokens)
-        moments = self.power_sums[:, row] / n if n else np.zeros(4)
-        return SplitStatistics(
-            n_tokens=n,
-            n_active=int(self.n_active[row]),
-            n_documents=int(self.n_documents),
-            n_active_documents=int(self.n_active_documents[row]),
-            maximum=float(self.maxima[row]),
-            moments=(float(moments[0]), float(moments[1]), float(moments[2]), float(moments[3])),
-            histogram=tuple(self.histogram[row].tolist()),
-            top_tokens=self._top_tokens(row, vocabulary),
+    def top_tokens(self, units: slice) -> "TopTokens":
+        """The tracked tokens of some units, highest mean first (ties by larger maximum, by id)."""
+        table = self.table
+        tokens, maxima = table.tokens[units], table.maxima[units]
+        counts = np.where(tokens >= 0, self.token_counts[tokens], 0)
+        unit, column = np.nonzero(counts)
+        chosen = (unit, column)
+        count, maximum = counts[chosen], maxima[chosen]
+        sums, missed = table.sums[units][chosen], table.missed[units][chosen]
+        mean = sums / count
+        upper = np.maximum(mean, np.minimum(maximum, (sums + missed) / count))
+        order = np.lexsort((tokens[chosen], -maximum, -mean, unit))
+        first = np.searchsorted(unit, np.arange(len(tokens)))
+        rank = np.arange(len(order)) - first[unit]
+        return TopTokens(
+            unit,
+            rank,
+            tokens[chosen][order],
+            mean[order],
+            upper[order],
+            count[order],
+            maximum[order],
         )
 
-    def _top_tokens(self, row: int, vocabulary: list[str]) -> tuple[TopToken, ...]:
-        tokens = self.table.tokens[row]
-        columns = zip(
-            tokens.tolist(),
-            np.where(tokens >= 0, self.token_counts[tokens], 0).tolist(),
-            self.table.maxima[row].tolist(),
-            self.table.sums[row].tolist(),
-            self.table.missed[row].tolist(),
-            strict=True,
-        )
-        found: list[TopToken] = []
-        for token, count, maximum, total, missed in columns:
-            if count:
-                mean = total / count
-                upper = min(maximum, (total + missed) / count)
-                found.append(TopToken(vocabulary[token], mean, max(mean, upper), count, maximum))
-        return tuple(sorted(found, key=lambda t: (-t.mean, t.token)))
+
+@dataclass(frozen=True)
+class TopTokens:
+    """Top tokens of some units as parallel arrays, ordered by unit and descending mean."""
+
+    unit: np.ndarray
+    """[n] counted from the first unit of the range."""
+    rank: np.ndarray
+    """[n] 0 for the highest mean of its unit."""
+    token: np.ndarray
+    """[n] int32 ids."""
+    mean: np.ndarray
+    """[n] lower bound of the mean activation; the mean itself where nothing was missed."""
+    mean_upper: np.ndarray
+    """[n] upper bound."""
+    count: np.ndarray
+    """[n] occurrences in the split."""
+    maximum: np.ndarray
+    """[n] float32."""
+
+    def of(self, chosen: np.ndarray) -> "TopTokens":
+        """Those at a mask [n]."""
+        return TopTokens(*(getattr(self, f.name)[chosen] for f in fields(self)))

@@ -7,6 +7,12 @@ import numpy as np
 
 from autointerp.records import Sequence, Window
 
+PILOT_SHARE = 0.1
+"""Share of the corpus that is recorded first: what it shows is known to the rest of the pass."""
+
+PILOT_TOKENS = 65_536
+"""The pilot is no longer than this, however long the corpus."""
+
 
 @dataclass(frozen=True)
 class WindowTable:
@@ -20,6 +26,8 @@ class WindowTable:
     length: int
     hashes: np.ndarray
     """[n_windows] uint64: sequence id and start."""
+    n_pilot: int = 0
+    """The first sequences, whole documents: the pilot, which is recorded before the others."""
 
     @classmethod
     def of(cls, sequences: list[Sequence], length: int, n_masked_start: int) -> "WindowTable":
@@ -37,6 +45,7 @@ class WindowTable:
             np.asarray(starts, np.int32),
             length,
             np.asarray(hashes, np.uint64),
+            pilot_of(sequences),
         )
 
     def window(self, number: int) -> Window:
@@ -55,13 +64,30 @@ class Shard:
     last: int
 
 
-def shards_of(sequences: tuple[Sequence, ...], shard_tokens: int) -> list[Shard]:
-    """Cut a corpus into shards of about `shard_tokens` tokens at document boundaries."""
+def pilot_of(sequences: list[Sequence]) -> int:
+    """How many sequences are the pilot: the documents that begin in the first of the tokens."""
+    total = sum(len(sequence.token_ids) for sequence in sequences)
+    wanted = min(PILOT_SHARE * total, PILOT_TOKENS)
+    n_tokens = 0
+    for number, sequence in enumerate(sequences):
+        is_new = number > 0 and sequence.document_id != sequences[number - 1].document_id
+        if is_new and n_tokens >= wanted:
+            return number
+        n_tokens += len(sequence.token_ids)
+    return len(sequences)
+
+
+def shards_of(sequences: tuple[Sequence, ...], shard_tokens: int, n_pilot: int = 0) -> list[Shard]:
+    """Cut a corpus into shards of about `shard_tokens` tokens at document boundaries.
+
+    Args:
+        n_pilot: the first sequences, which share no shard with others.
+    """
     shards: list[Shard] = []
     first = n_tokens = 0
     for number, sequence in enumerate(sequences):
         is_new = number > first and sequence.document_id != sequences[number - 1].document_id
-        if is_new and n_tokens >= shard_tokens:
+        if is_new and (n_tokens >= shard_tokens or number == n_pilot):
             shards.append(Shard(len(shards), first, number))
             first, n_tokens = number, 0
         n_tokens += len(sequence.token_ids)

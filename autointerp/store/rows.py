@@ -10,6 +10,7 @@ import pyarrow as pa
 from autointerp.records import (
     ActivationRecord,
     ControlScore,
+    HardBy,
     Interval,
     Score,
     Sequence,
@@ -34,11 +35,14 @@ RECORD_SCHEMA = pa.schema(
         "start": pa.int32(),
         "stop": pa.int32(),
         "maximum": pa.float32(),
+        "positions": pa.list_(pa.uint16()),
         "shares": pa.list_(pa.float16()),
         "kind": pa.dictionary(pa.int8(), pa.string()),
+        "hard_by": pa.dictionary(pa.int8(), pa.string()),
     }
 )
-"""`shares` are activations divided by `maximum`: float16 then loses at most 1 part in 2,000."""
+"""`positions` are the tokens of the window with an activation > 0, `shares` these activations
+divided by `maximum`: float16 then loses at most 1 part in 2,000."""
 
 _TOP_TOKEN = pa.struct(
     {
@@ -71,6 +75,9 @@ UNIT_SCHEMA = pa.schema(
         "explain_active_documents": pa.int64(),
         "explain_maximum": pa.float64(),
         "row_group": pa.int32(),
+        "neighbour_index": pa.int32(),
+        "neighbour_polarity": pa.int8(),
+        "neighbour_cosine": pa.float32(),
         "statistics": pa.list_(_SPLIT_STATISTICS),
     }
 )
@@ -94,7 +101,7 @@ CORPUS_SCHEMA = pa.schema(
 def record_row(record: ActivationRecord) -> dict[str, Any]:
     """Row of records/SOURCE.parquet."""
     maximum = np.float32(record.maximum)
-    shares = record.activations / maximum if maximum > 0 else record.activations
+    positions = np.flatnonzero(record.activations > 0)
     return {
         "index": record.unit.index,
         "polarity": record.unit.polarity,
@@ -105,8 +112,10 @@ def record_row(record: ActivationRecord) -> dict[str, Any]:
         "start": record.window.start,
         "stop": record.window.stop,
         "maximum": maximum,
-        "shares": shares.astype(np.float16),
+        "positions": positions.astype(np.uint16),
+        "shares": (record.activations[positions] / maximum).astype(np.float16),
         "kind": record.kind,
+        "hard_by": record.hard_by,
     }
 
 
@@ -116,7 +125,11 @@ def record_of(
     """The inverse of `record_row`; token texts come from the corpus."""
     sequence = parents[row["sequence_id"]]
     span = slice(row["start"], row["stop"])
-    shares = np.asarray(row["shares"], np.float32)
+    activations = np.zeros(row["stop"] - row["start"], np.float32)
+    # Files written before positions were kept hold the share of every token.
+    positions = row.get("positions")
+    activations[slice(None) if positions is None else positions] = row["shares"]
+    hard_by = row.get("hard_by")
     return ActivationRecord(
         unit=UnitId(source, row["index"], row["polarity"]),
         window=Window(row["sequence_id"], row["start"], row["stop"]),
@@ -125,9 +138,28 @@ def record_of(
         stratum=row["stratum"],
         probability=row["probability"],
         tokens=tuple(vocabulary[i] for i in sequence.token_ids[span]),
-        activations=np.float32(row["maximum"]) * shares,
+        activations=np.float32(row["maximum"]) * activations,
         masked=sequence.masked[span],
         kind=row["kind"],
+        hard_by=None if hard_by is None else HardBy(hard_by),
+    )
+
+
+def unit_of(
+    source: str,
+    row: dict[str, Any],
+    records: list[dict[str, Any]],
+    parents: dict[str, Sequence],
+    vocabulary: list[str],
+) -> UnitRecord:
+    """A unit from its row and the rows of its windows."""
+    neighbour = row.get("neighbour_index")
+    return UnitRecord(
+        UnitId(source, row["index"], row["polarity"]),
+        tuple(record_of(source, found, parents, vocabulary) for found in records),
+        statistics_of(row["statistics"]),
+        None if neighbour is None else UnitId(source, neighbour, row["neighbour_polarity"]),
+        None if neighbour is None else row["neighbour_cosine"],
     )
 
 
@@ -146,6 +178,9 @@ def unit_row(unit: UnitRecord, row_group: int) -> dict[str, Any]:
         "explain_active_documents": explain.n_active_documents if explain else sampled_documents,
         "explain_maximum": unit.explain_maximum(),
         "row_group": row_group,
+        "neighbour_index": unit.neighbour.index if unit.neighbour else None,
+        "neighbour_polarity": unit.neighbour.polarity if unit.neighbour else None,
+        "neighbour_cosine": unit.neighbour_cosine,
         "statistics": [statistics_row(split, s) for split, s in unit.statistics.items()],
     }
 

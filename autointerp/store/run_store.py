@@ -14,16 +14,17 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from autointerp.records import (
     SCHEMA_VERSION,
-    ActivationRecord,
     AutointerpError,
     Explanation,
     Score,
@@ -58,10 +59,9 @@ from autointerp.store.rows import (
     RECORD_SCHEMA,
     UNIT_SCHEMA,
     pack_simulations,
-    record_of,
     record_row,
     score_of,
-    statistics_of,
+    unit_of,
     unit_row,
     unpack_simulations,
 )
@@ -182,29 +182,45 @@ class RunStore:
 
     def write_records(self, source: str, key: str, units: Iterable[UnitRecord]) -> int:
         """Write the records of a source, sorted as given; returns the number of units."""
+        return self.write_record_tables(source, key, _tables_of(units))
+
+    def write_record_tables(
+        self, source: str, key: str, tables: Iterable[tuple[pa.Table, pa.Table]]
+    ) -> int:
+        """Write the records of a source from its rows; returns the number of units.
+
+        Args:
+            tables: (rows of RECORD_SCHEMA, rows of UNIT_SCHEMA) of consecutive units, a multiple of
+                `UNITS_PER_ROW_GROUP` but for the last; the first are ordered as the second.
+        """
         self.records_folder.mkdir(parents=True, exist_ok=True)
         path = self.records_folder / f"{source}.parquet"
         partial = path.with_name(f".{path.name}.partial")
-        unit_rows: list[dict[str, Any]] = []
+        written: list[pa.Table] = []
         n_groups = 0
         with pq.ParquetWriter(partial, stamped(RECORD_SCHEMA, key), compression="zstd") as writer:
-            for batch in batched(units, UNITS_PER_ROW_GROUP):
-                rows = [record_row(record) for unit in batch for record in unit.records]
-                for unit in batch:
-                    unit_rows.append(unit_row(unit, n_groups if unit.records else -1))
-                if rows:
-                    writer.write_table(pa.Table.from_pylist(rows, RECORD_SCHEMA))
-                    n_groups += 1
+            for rows, units in tables:
+                bounds = _row_bounds(rows, units)
+                groups = np.full(len(units), -1, np.int32)
+                for place, (first, last) in enumerate(bounds):
+                    if first < last:
+                        own = slice(place * UNITS_PER_ROW_GROUP, (place + 1) * UNITS_PER_ROW_GROUP)
+                        groups[own] = n_groups
+                        writer.write_table(rows.slice(first, last - first))
+                        n_groups += 1
+                column = UNIT_SCHEMA.get_field_index("row_group")
+                written.append(units.set_column(column, "row_group", pa.array(groups)))
         partial.replace(path)
         # A run killed here leaves two files of different keys: `records_key` is then `None`.
+        together = pa.concat_tables(written) if written else UNIT_SCHEMA.empty_table()
         write_table(
             self.records_folder / f"{source}.statistics.parquet",
-            pa.Table.from_pylist(unit_rows, UNIT_SCHEMA),
+            together,
             key,
             row_group_size=UNITS_PER_ROW_GROUP,
         )
         self._groups.pop(source, None)
-        return len(unit_rows)
+        return len(together)
 
     def units(self, source: str) -> list["UnitSummary"]:
         """All recorded units of a source, in recording order."""
@@ -280,15 +296,13 @@ class RunStore:
         place, group = index[unit]
         part = statistics_file.read_row_group(place // UNITS_PER_ROW_GROUP)
         row = part.slice(place % UNITS_PER_ROW_GROUP, 1).to_pylist()[0]
-        records: list[ActivationRecord] = []
+        records: list[dict[str, Any]] = []
         if group >= 0:
             file = pq.ParquetFile(self.records_folder / f"{unit.source}.parquet")
-            records = [
-                record_of(unit.source, found, parents, vocabulary)
-                for found in file.read_row_group(group).to_pylist()
-                if found["index"] == unit.index and found["polarity"] == unit.polarity
-            ]
-        return UnitRecord(unit, tuple(records), statistics_of(row["statistics"]))
+            rows = file.read_row_group(group, use_threads=False)
+            own = (pc.field("index") == unit.index) & (pc.field("polarity") == unit.polarity)
+            records = rows.filter(own).to_pylist()
+        return unit_of(unit.source, row, records, parents, vocabulary)
 
     # ------------------------------------------------------------------ results
 
@@ -427,6 +441,31 @@ class RunStore:
             raise ValueError(table)
         rows = self.database.execute(f"SELECT status, COUNT(*) FROM {table} GROUP BY status")
         return dict(rows.fetchall())
+
+
+def _tables_of(units: Iterable[UnitRecord]) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """The rows of units that were made one by one."""
+    for batch in batched(units, UNITS_PER_ROW_GROUP):
+        rows = [record_row(record) for unit in batch for record in unit.records]
+        yield (
+            pa.Table.from_pylist(rows, RECORD_SCHEMA),
+            pa.Table.from_pylist([unit_row(unit, -1) for unit in batch], UNIT_SCHEMA),
+        )
+
+
+def _row_bounds(rows: pa.Table, units: pa.Table) -> list[tuple[int, int]]:
+    """First and one past the last row of every `UNITS_PER_ROW_GROUP` units."""
+
+    def codes(table: pa.Table) -> np.ndarray:
+        index, polarity = table["index"].to_numpy(), table["polarity"].to_numpy()
+        return index.astype(np.int64) * 2 + (polarity < 0)
+
+    unit_codes = codes(units)
+    order = np.argsort(unit_codes)
+    place = order[np.searchsorted(unit_codes, codes(rows), sorter=order)]
+    starts = np.arange(0, len(units) + UNITS_PER_ROW_GROUP, UNITS_PER_ROW_GROUP)
+    bounds = np.searchsorted(place, np.minimum(starts, len(units))).tolist()
+    return list(pairwise(bounds))
 
 
 def _common_key(*paths: Path) -> str | None:

@@ -1,9 +1,11 @@
 """The whole recording pass on a tiny random model, against counting everything."""
 
 import itertools
+import json
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,23 +13,25 @@ import pytest
 import torch
 
 from autointerp.config import QuotaConfig
-from autointerp.recording.buffers import Buffers
 from autointerp.recording.corpus import (
     Corpus,
     document_id,
-    near_duplicate_clusters,
+    read_corpus,
     sequences_of_corpus,
+    split_of_cluster,
     vocabulary,
 )
 from autointerp.recording.design import DEFAULT_QUOTAS, SILENT_SHARE, SamplingDesign, stratum_of
-from autointerp.recording.finish import finish
-from autointerp.recording.recorder import record_shard
-from autointerp.recording.statistics import N_BUCKETS, bucket_edges
+from autointerp.recording.hardness import HARD_TOKENS, MIN_COSINE
+from autointerp.recording.passes import row_ranges
+from autointerp.recording.recorder import BatchSize, Recording, record_shard
+from autointerp.recording.statistics import bucket_edges
+from autointerp.recording.tables import finished_units
 from autointerp.recording.windows import WindowTable, shards_of
 from autointerp.records import (
     SPLITS,
     AutointerpError,
-    Document,
+    HardBy,
     Split,
     Strata,
     UnitId,
@@ -43,26 +47,23 @@ WORDS = SENTENCE.split(" ")
 PLANTED = "Qwghlm xylophone Überraschung"
 
 
-def make_corpus() -> Corpus:
+def make_corpus(folder: Path) -> Corpus:
     """About 45 short documents; those with the planted words are all test documents."""
     generator = random.Random(3)
-    documents: list[Document] = []
-    n_planted = 0
-    while len(documents) < 45:
+    texts: list[str] = []
+    while len(texts) < 45:
         words = generator.choices(WORDS, k=generator.randint(8, 90))
-        is_planted = len(documents) % 5 == 0
+        is_planted = len(texts) % 5 == 0
         if is_planted:
             words.insert(len(words) // 2, PLANTED)
         text = " ".join(words)
-        own = Document(document_id(text), text, "made up")
-        alone = Corpus((own,), near_duplicate_clusters([own]), 0)
-        if not is_planted or alone.split_of(own.document_id) == Split.TEST:
-            documents.append(own)
-            n_planted += is_planted
+        if not is_planted or split_of_cluster(document_id(text)) == Split.TEST:
+            texts.append(text)
     # A text that is nothing but masked tokens, and one too short for a window.
-    for text in ("<|im_start|>" * 20, "too short"):
-        documents.append(Document(document_id(text), text, "made up"))
-    return Corpus(tuple(documents), near_duplicate_clusters(documents), 0)
+    texts += ["<|im_start|>" * 20, "too short"]
+    path = folder / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return read_corpus(path)
 
 
 @dataclass
@@ -81,36 +82,58 @@ class Pass:
     document: list[str]
     tokens: np.ndarray
 
-    def buffers(
-        self, design: SamplingDesign, shard_tokens: int, *, order: Any = None, early: bool = True
-    ) -> dict[str, Buffers]:
-        shards = shards_of(self.windows.sequences, shard_tokens)
-        if order is not None:
-            shards = [shards[i] for i in order.permutation(len(shards))]
-        found = {
-            source.name: Buffers.empty(len(unit_rows(source)), WINDOW, len(self.vocabulary))
+    def recordings(self, design: SamplingDesign, **more: Any) -> dict[str, Recording]:
+        return {
+            source.name: Recording.of(source, design, len(self.vocabulary), **more)
             for source in self.sources
         }
-        for shard in shards:
-            # One sequence a batch: the numbers then do not depend on their neighbours.
-            one = record_shard(
-                shard,
-                self.windows,
-                self.subject,
-                self.sources,
-                design,
-                batch_tokens=LENGTH,
-                vocabulary_size=len(self.vocabulary),
-                so_far=found if early else None,
-            )
-            found = {name: found[name].merge(one[name], design) for name in found}
-        return found
 
-    def records(self, design: SamplingDesign, buffers: dict[str, Buffers]) -> list[UnitRecord]:
+    def recorded(
+        self,
+        design: SamplingDesign,
+        shard_tokens: int,
+        *,
+        order: Any = None,
+        batch_tokens: int = LENGTH,
+    ) -> dict[str, Recording]:
+        """`order`: of the shards after the pilot, each alone and merged. Else one after the other.
+
+        One sequence a batch: the numbers then do not depend on their neighbours.
+        """
+        shards = shards_of(self.windows.sequences, shard_tokens, self.windows.n_pilot)
+        recordings, batch = self.recordings(design), BatchSize(batch_tokens)
+        pilot = [shard for shard in shards if shard.first < self.windows.n_pilot]
+        for shard in pilot if order is not None else shards:
+            self.record(shard, recordings, design, batch)
+        if order is None:
+            return recordings
+        for recording in recordings.values():
+            recording.end_pilot(self.windows)
+        for number in order.permutation(np.arange(len(pilot), len(shards))):
+            alone = {
+                source.name: Recording.of(
+                    source,
+                    design,
+                    len(self.vocabulary),
+                    hardness=recordings[source.name].hardness,
+                )
+                for source in self.sources
+            }
+            self.record(shards[number], alone, design, batch)
+            for name, recording in recordings.items():
+                recording.buffers = recording.buffers.merge(alone[name].buffers)
+        return recordings
+
+    def record(
+        self, shard: Any, recordings: dict[str, Recording], design: SamplingDesign, batch: BatchSize
+    ) -> None:
+        record_shard(shard, self.windows, self.subject, recordings, design, batch=batch)
+
+    def records(self, design: SamplingDesign, recordings: dict[str, Recording]) -> list[UnitRecord]:
         return [
             unit
-            for source in self.sources
-            for unit in finish(buffers[source.name], self.windows, source, design, self.vocabulary)
+            for recording in recordings.values()
+            for unit in finished_units(recording, self.windows, design, self.vocabulary)
         ]
 
     def of(self, unit: UnitId) -> np.ndarray:
@@ -120,7 +143,7 @@ class Pass:
 
 
 @pytest.fixture(scope="module")
-def made(tiny_folder, tokenizer) -> Pass:
+def made(tiny_folder, tokenizer, tmp_path_factory) -> Pass:
     subject = load_subject(str(tiny_folder), device="cpu")
     generator = torch.Generator().manual_seed(2)
     W = torch.randn(20, 32, generator=generator)
@@ -132,7 +155,7 @@ def made(tiny_folder, tokenizer) -> Pass:
         neurons,
         SaeLatents.of("latents", "subject", subject, sae, "blocks.1.hook_resid_post"),
     ]
-    corpus = make_corpus()
+    corpus = make_corpus(tmp_path_factory.mktemp("corpus"))
     sequences = sequences_of_corpus(
         corpus, tokenizer, length=LENGTH, n_masked_start=1, min_length=WINDOW + 1, max_tokens=None
     )
@@ -178,7 +201,7 @@ DESIGN = SamplingDesign("d", WINDOW, 0, {**DEFAULT_QUOTAS, Split.EXPLAIN: RANDOM
 
 @pytest.fixture(scope="module")
 def recorded(made) -> list[UnitRecord]:
-    return made.records(DESIGN, made.buffers(DESIGN, 400))
+    return made.records(DESIGN, made.recorded(DESIGN, 400))
 
 
 def test_the_corpus_is_worth_testing_on(made, recorded):
@@ -209,7 +232,7 @@ def test_statistics_are_those_of_a_full_count(made, recorded):
             moments = [(x**power).mean() for power in (1, 2, 3, 4)]
             assert found.moments == pytest.approx(moments, rel=1e-4)
             place = np.searchsorted(bucket_edges(), x[x > 0], side="right") - 1
-            assert list(found.histogram) == np.bincount(place, minlength=N_BUCKETS).tolist()
+            assert list(found.histogram) == np.bincount(place).tolist()
 
 
 def test_top_tokens_bound_the_true_means(made, recorded):
@@ -273,15 +296,17 @@ def test_strata_are_those_of_the_true_values_and_silence_is_verified(made, recor
         for record in unit.records:
             number = where[record.window]
             around = in_sequence[made.windows.sequence[number]]
+            beside = around > SILENT_SHARE * explain_maximum
             if record.stratum == Strata.HARD:
-                assert maxima[number] <= SILENT_SHARE * explain_maximum < around
+                assert maxima[number] <= SILENT_SHARE * explain_maximum
+                assert beside == (record.hard_by == HardBy.BESIDE)
             if record.stratum == Strata.SILENT:
-                assert around <= SILENT_SHARE * explain_maximum
-            if record.stratum not in (Strata.TOP, Strata.RANDOM):
+                assert not beside
+            if record.stratum not in (Strata.TOP, Strata.RANDOM, Strata.HARD):
                 assert record.stratum == stratum_of(
                     float(maxima[number]),
                     float(explain_maximum),
-                    active_in_sequence=around > SILENT_SHARE * explain_maximum,
+                    active_in_sequence=beside,
                 )
 
 
@@ -315,13 +340,10 @@ def summary(records: list[UnitRecord]) -> dict[Any, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("shard_tokens", "order", "early"), [(400, None, False), (90, 7, True), (10_000, None, True)]
-)
-def test_records_do_not_depend_on_the_shards(made, recorded, shard_tokens, order, early):
+@pytest.mark.parametrize(("shard_tokens", "order"), [(400, 3), (90, 7), (90, None), (10_000, None)])
+def test_records_do_not_depend_on_the_shards(made, recorded, shard_tokens, order):
     generator = None if order is None else np.random.default_rng(order)
-    buffers = made.buffers(DESIGN, shard_tokens, order=generator, early=early)
-    again = made.records(DESIGN, buffers)
+    again = made.records(DESIGN, made.recorded(DESIGN, shard_tokens, order=generator))
     assert summary(again) == summary(recorded)
     for one, other in zip(again, recorded, strict=True):
         for split in SPLITS:
@@ -331,50 +353,114 @@ def test_records_do_not_depend_on_the_shards(made, recorded, shard_tokens, order
             assert a.moments == pytest.approx(b.moments, rel=1e-6)
 
 
-def test_records_survive_a_save_in_the_middle(made, recorded, tmp_path):
-    shards = shards_of(made.windows.sequences, 400)
-    parts = {"first": shards[:2], "second": shards[2:]}
-    for name, own in parts.items():
-        total = None
-        for shard in own:
-            one = record_shard(
-                shard,
-                made.windows,
-                made.subject,
-                made.sources,
-                DESIGN,
-                batch_tokens=LENGTH,
-                vocabulary_size=len(made.vocabulary),
-            )
-            merge = {k: total[k].merge(v, DESIGN) for k, v in one.items()} if total else one
-            total = merge
-        for source, buffers in (total or {}).items():
-            buffers.save(tmp_path / f"{name}.{source}.safetensors")
-    merged = {
-        source.name: Buffers.load(tmp_path / f"second.{source.name}.safetensors").merge(
-            Buffers.load(tmp_path / f"first.{source.name}.safetensors"), DESIGN
-        )
-        for source in made.sources
-    }
-    assert summary(made.records(DESIGN, merged)) == summary(recorded)
+def close_to(found: list[UnitRecord], expected: list[UnitRecord]) -> None:
+    """The same windows with the same chances, and activations equal up to float error."""
+    one, other = summary(found), summary(expected)
+    assert one.keys() == other.keys()
+    for key, (probability, acts) in one.items():
+        assert probability == pytest.approx(other[key][0])
+        assert acts == pytest.approx(other[key][1], rel=2e-3, abs=1e-5)
 
 
 def test_batches_with_padding_give_the_same_records(made, recorded):
-    shards = shards_of(made.windows.sequences, 10_000)
-    found = record_shard(
-        shards[0],
-        made.windows,
-        made.subject,
-        made.sources,
-        DESIGN,
-        batch_tokens=8 * LENGTH,
-        vocabulary_size=len(made.vocabulary),
-    )
-    padded, alone = summary(made.records(DESIGN, found)), summary(recorded)
-    assert padded.keys() == alone.keys()
-    for key, (probability, acts) in padded.items():
-        assert probability == pytest.approx(alone[key][0])
-        assert acts == pytest.approx(alone[key][1], rel=2e-3, abs=1e-5)
+    padded = made.recorded(DESIGN, 10_000, batch_tokens=8 * LENGTH)
+    close_to(made.records(DESIGN, padded), recorded)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(made, recorded, monkeypatch):
+    run, tried = Subject.run, []
+
+    def small(self: Subject, ids: torch.Tensor, *args: Any) -> dict[str, torch.Tensor]:
+        tried.append(ids.numel())
+        if ids.numel() > 3 * LENGTH:
+            raise torch.OutOfMemoryError("too much")
+        return run(self, ids, *args)
+
+    monkeypatch.setattr(Subject, "run", small)
+    batch = BatchSize(20 * LENGTH)
+    recordings = made.recordings(DESIGN)
+    for shard in shards_of(made.windows.sequences, 10_000, made.windows.n_pilot):
+        made.record(shard, recordings, DESIGN, batch)
+    assert batch.tokens == 20 * LENGTH // 8
+    assert tried[:4] and max(tried) > 3 * LENGTH >= min(tried)
+    assert sum(n > 3 * LENGTH for n in tried) == 3  # never tried again
+    close_to(made.records(DESIGN, recordings), recorded)
+
+
+def test_a_sequence_too_long_for_memory_is_no_endless_loop(made, monkeypatch):
+    def never(*_: Any) -> None:
+        raise torch.OutOfMemoryError("too much")
+
+    recordings = made.recordings(DESIGN)
+    monkeypatch.setattr(Subject, "run", never)
+    with pytest.raises(torch.OutOfMemoryError):
+        made.record(shards_of(made.windows.sequences, 400)[0], recordings, DESIGN, BatchSize(400))
+
+
+@pytest.mark.parametrize("size", [7, 40, 64])
+def test_ranges_of_units_give_the_same_records(made, recorded, size):
+    found = []
+    for source in made.sources:
+        for rows in row_ranges(source, size):
+            recording = Recording.of(source, DESIGN, len(made.vocabulary), rows=rows)
+            for shard in shards_of(made.windows.sequences, 400, made.windows.n_pilot):
+                made.record(shard, {source.name: recording}, DESIGN, BatchSize(LENGTH))
+            found += finished_units(recording, made.windows, DESIGN, made.vocabulary)
+    assert [unit.unit for unit in found] == [unit.unit for unit in recorded]
+    assert summary(found) == summary(recorded)
+    for one, other in zip(found, recorded, strict=True):
+        for split in SPLITS:
+            a, b = one.statistics[split], other.statistics[split]
+            assert replace(a, moments=b.moments, top_tokens=b.top_tokens) == b
+            assert a.moments == pytest.approx(b.moments, rel=1e-5)
+            assert {t.token for t in a.top_tokens} == {t.token for t in b.top_tokens}
+        assert (one.neighbour, one.neighbour_cosine) == (other.neighbour, other.neighbour_cosine)
+
+
+def test_the_pilot_must_come_first(made):
+    shards = shards_of(made.windows.sequences, 90, made.windows.n_pilot)
+    assert made.windows.n_pilot and shards[-1].first >= made.windows.n_pilot
+    with pytest.raises(ValueError, match="pilot"):
+        made.record(shards[-1], made.recordings(DESIGN), DESIGN, BatchSize(LENGTH))
+
+
+def test_hard_windows_are_hard_for_the_reason_given(made, recorded):
+    """Neighbours by brute force, top tokens by counting the pilot's explain documents."""
+    where = {made.windows.window(i): i for i in range(len(made.split))}
+    pilot = made.windows.sequence < made.windows.n_pilot
+    in_pilot = pilot & (made.split == Split.EXPLAIN)
+    source = next(s for s in made.sources if s.name == "latents")
+    directions = source.write_directions(list(range(20)))
+    directions = directions / directions.norm(dim=1, keepdim=True)
+    cosine = directions @ directions.T - 2 * torch.eye(20)
+    seen = Counter()
+    for unit in recorded:
+        acts = made.of(unit.unit)
+        if unit.unit.source == "latents":
+            expected, nearest = cosine[unit.unit.index].max(0)
+            if expected < MIN_COSINE:
+                assert unit.neighbour is None
+            else:
+                assert unit.neighbour == UnitId("latents", int(nearest))
+                assert unit.neighbour_cosine == pytest.approx(float(expected), abs=1e-5)
+        largest: dict[int, float] = {}
+        for ids, x in zip(made.tokens[in_pilot], acts[in_pilot], strict=True):
+            for token, value in zip(ids.tolist(), x.tolist(), strict=True):
+                largest[token] = max(value, largest.get(token, 0.0))
+        order = sorted((t for t in largest if largest[t] > 0), key=lambda t: (-largest[t], t))
+        for record in unit.records:
+            if record.stratum != Strata.HARD:
+                assert record.hard_by is None
+                continue
+            number = where[record.window]
+            assert record.hard_by is not None
+            seen[record.hard_by] += 1
+            if record.hard_by == HardBy.NEIGHBOUR:
+                assert made.of(unit.neighbour)[number].max() > 0
+            if record.hard_by == HardBy.TOP_TOKEN:
+                held = made.tokens[number][~made.masked[number]].tolist()
+                assert set(order[:HARD_TOKENS]) & set(held) and not pilot[number]
+    assert set(seen) == set(HardBy)
 
 
 def test_shards_hold_whole_documents(made):
@@ -394,17 +480,11 @@ def test_shards_hold_whole_documents(made):
 def test_a_shard_without_windows_is_nothing(made):
     alone = WindowTable.of(list(made.windows.sequences[:1]), 1000, 1)
     design = SamplingDesign("d", 1000, 0, DEFAULT_QUOTAS)
-    found = record_shard(
-        shards_of(alone.sequences, 100)[0],
-        alone,
-        made.subject,
-        made.sources,
-        design,
-        batch_tokens=64,
-        vocabulary_size=len(made.vocabulary),
-    )
-    for source in made.sources:
-        for unit in finish(found[source.name], alone, source, design, made.vocabulary):
+    recordings = made.recordings(design)
+    (shard, *_) = shards_of(alone.sequences, 100)
+    record_shard(shard, alone, made.subject, recordings, design, batch=BatchSize(64))
+    for recording in recordings.values():
+        for unit in finished_units(recording, alone, design, made.vocabulary):
             assert unit.records == ()
             assert unit.statistics[Split.TEST].n_tokens == 0
 
@@ -412,7 +492,7 @@ def test_a_shard_without_windows_is_nothing(made):
 def test_a_split_with_no_quota_is_counted_and_not_sampled(made):
     none = QuotaConfig(top=0, intervals=0, hard=0, silent=0)
     design = SamplingDesign("d", WINDOW, 0, {**DEFAULT_QUOTAS, Split.AUDIT: none})
-    for unit in made.records(design, made.buffers(design, 400)):
+    for unit in made.records(design, made.recorded(design, 400)):
         assert not unit.of(Split.AUDIT)
         assert unit.statistics[Split.AUDIT].n_tokens > 0
 
@@ -431,7 +511,7 @@ def test_values_that_are_not_finite_are_refused_by_name(made, source, value, mon
 
     monkeypatch.setattr(Subject, "run", overflowing)
     with pytest.raises(AutointerpError, match=f"{source}.*{own.read_at}.*float32"):
-        made.buffers(DESIGN, 400)
+        made.recorded(DESIGN, 400)
 
 
 def test_values_of_masked_tokens_need_not_be_finite(made, monkeypatch):
@@ -444,4 +524,4 @@ def test_values_of_masked_tokens_need_not_be_finite(made, monkeypatch):
         return found
 
     monkeypatch.setattr(Subject, "run", sink)
-    assert made.records(DESIGN, made.buffers(DESIGN, 400))
+    assert made.records(DESIGN, made.recorded(DESIGN, 400))

@@ -2,29 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from autointerp.config import QuotaConfig
+from autointerp.recording.activity import DenseActivity, SparseActivity, Tokens
 from autointerp.recording.buffers import Buffers
 from autointerp.recording.design import DEFAULT_QUOTAS, SILENT_SHARE, SamplingDesign
-from autointerp.recording.finish import draw
-from autointerp.recording.recorder import _sample_shard, _WindowFacts
-from autointerp.recording.samples import RANDOM, window_keys
-from autointerp.records import SPLITS, Split, Strata, UnitId
+from autointerp.recording.finish import HARD_KINDS, STRATA, draw, samples_of_units
+from autointerp.recording.hardness import TopTokenIndex
+from autointerp.recording.samples import RANDOM, pair_keys, window_keys
+from autointerp.recording.sampling import WindowFacts, add_batch
+from autointerp.records import SPLITS, HardBy, Split, Strata
 
 N_WINDOWS, LENGTH, VOCABULARY = 360, 4, 50
 WINDOWS_A_SEQUENCE, WINDOWS_A_DOCUMENT = 3, 6
 KINDS = ("rare", "dense", "few strong", "heavy tail", "faint", "clustered")
-
-
-class Units:
-    """A source that is never asked to encode."""
-
-    name, subject, read_at, write_at, polarities = "made_up", "none", "none", None, (1,)
-    n_units = len(KINDS)
 
 
 def made_up_activations() -> np.ndarray:
@@ -61,27 +56,59 @@ SPLIT_OF_WINDOW = np.asarray([0, 2, 0, 2, 1, 0, 2, 3])[
 ]
 
 
-def facts(windows: np.ndarray) -> _WindowFacts:
-    hashes = np.random.default_rng(0).integers(0, 2**63, N_WINDOWS).astype(np.uint64)
-    tokens = np.random.default_rng(1).integers(0, VOCABULARY, (N_WINDOWS, LENGTH)).astype(np.int32)
-    return _WindowFacts(
+TOKEN_IDS = np.random.default_rng(1).integers(0, VOCABULARY, (N_WINDOWS, LENGTH)).astype(np.int32)
+WINDOW_HASHES = np.random.default_rng(0).integers(0, 2**63, N_WINDOWS).astype(np.uint64)
+UNIT_HASHES = np.random.default_rng(9).integers(0, 2**63, len(KINDS)).astype(np.uint64)
+NEAREST = np.asarray([3, 0, 1, -1, 5, 2])
+TOP_TOKENS = TopTokenIndex.of(
+    np.asarray([[u, u + 7, -1 if u == 3 else u + 20] for u in range(len(KINDS))]), VOCABULARY
+)
+IS_PILOT = np.arange(N_WINDOWS) < 5 * WINDOWS_A_DOCUMENT
+
+
+def facts(windows: np.ndarray) -> WindowFacts:
+    windows = windows[np.argsort(SPLIT_OF_WINDOW[windows], kind="stable")]
+    return WindowFacts(
         windows,
-        hashes[windows],
+        WINDOW_HASHES[windows],
         (windows // WINDOWS_A_SEQUENCE).astype(np.int32),
-        (windows // WINDOWS_A_DOCUMENT).astype(np.int64),
         SPLIT_OF_WINDOW[windows].astype(np.int64),
-        tokens[windows],
-        np.zeros((len(windows), LENGTH), bool),
+        Tokens(TOKEN_IDS[windows], np.zeros((len(windows), LENGTH), bool)),
+        IS_PILOT[windows],
     )
 
 
-def recorded(design: SamplingDesign, shards: list[np.ndarray], *, early: bool = True) -> Buffers:
-    buffers = Buffers.empty(len(KINDS), LENGTH, VOCABULARY)
+def add(buffers: Buffers, windows: np.ndarray, seed: int, *, sparse: bool = False) -> None:
+    own = facts(windows)
+    acts = ACTIVATIONS[own.numbers].reshape(-1, len(KINDS)).copy()
+    if sparse:
+        token, unit = np.nonzero(acts)
+        shuffled = np.random.default_rng(0).permutation(len(token))
+        token, unit = token[shuffled], unit[shuffled]
+        activity = SparseActivity(token, unit, acts[token, unit], own.tokens.masked, len(KINDS))
+    else:
+        activity = DenseActivity(acts, own.tokens.masked, (1,))
+    neighbour_active = (activity.maxima > 0)[:, NEAREST] & (NEAREST >= 0)
+    add_batch(buffers, activity, own, neighbour_active, TOP_TOKENS, UNIT_HASHES, seed)
+
+
+def recorded(
+    design: SamplingDesign,
+    shards: list[np.ndarray],
+    *,
+    early: bool = True,
+    sparse: bool = False,
+) -> Buffers:
+    """`early`: into buffers that grow; else every shard alone, then merged."""
+    buffers = Buffers.empty(len(KINDS), design, VOCABULARY)
     for windows in shards:
-        acts = torch.from_numpy(ACTIVATIONS[windows].copy())
-        so_far = buffers if early else None
-        shard = _sample_shard(acts, facts(windows), Units, design, VOCABULARY, so_far)
-        buffers = buffers.merge(shard, design)
+        into = buffers if early else Buffers.empty(len(KINDS), design, VOCABULARY)
+        add(into, windows, design.seed, sparse=sparse)
+        if early:
+            for split in SPLITS:
+                buffers.samples(split)
+        else:
+            buffers = buffers.merge(into)
     return buffers
 
 
@@ -97,30 +124,41 @@ def drawn(
     buffers: Buffers, design: SamplingDesign
 ) -> Iterator[tuple[int, Split, list[tuple[int, str, float, np.ndarray]]]]:
     """(unit, split, [(window, stratum, probability, activations)])."""
-    for unit in range(len(KINDS)):
-        for split, part in buffers.splits.items():
-            samples = part.samples.take(part.samples.unit == unit)
-            found = draw(
-                samples,
-                part.group_counts[unit],
-                int(part.statistics.n_windows),
-                int(buffers.largest_bucket[unit]),
-                explain_maximum(unit),
-                design,
-                split,
-                UnitId("made_up", unit),
-            )
+    for split, unit, rows in drawn_with_kinds(buffers, design):
+        yield unit, split, [row[:4] for row in rows]
+
+
+def drawn_with_kinds(buffers: Buffers, design: SamplingDesign) -> Iterator[Any]:
+    """(split, unit, [(window, stratum, probability, activations, what makes it hard)])."""
+    for split, part in buffers.splits.items():
+        # Units one by one and all together give the same.
+        samples = samples_of_units(buffers.samples(split), slice(0, len(KINDS)))
+        found = draw(
+            samples,
+            part.group_counts,
+            int(part.statistics.n_windows),
+            buffers.largest_bucket,
+            np.asarray([explain_maximum(unit) for unit in range(len(KINDS))]),
+            UNIT_HASHES,
+            WINDOW_HASHES[samples.window],
+            design,
+            split,
+        )
+        acts = samples.dense(LENGTH).astype(np.float64)
+        for unit in range(len(KINDS)):
+            own = np.flatnonzero(samples.unit[found.place] == unit)
             yield (
-                unit,
                 split,
+                unit,
                 [
                     (
-                        int(samples.window[place]),
-                        stratum,
-                        probability,
-                        samples.maximum[place] * samples.activations[place].astype(np.float64),
+                        int(samples.window[found.place[i]]),
+                        STRATA[found.stratum[i]],
+                        float(found.probability[i]),
+                        acts[found.place[i]],
+                        None if found.hard_by[i] < 0 else HARD_KINDS[found.hard_by[i]],
                     )
-                    for place, stratum, probability in found
+                    for i in own
                 ],
             )
 
@@ -153,10 +191,9 @@ def test_estimates_from_the_samples_are_unbiased():
         design = SamplingDesign("d", LENGTH, seed, QUOTAS)
         for unit, split, found in drawn(recorded(design, shards()), design):
             values.setdefault((unit, split, "partition"), []).append(estimates(found, PARTITION))
-            if design.quotas[split].random:
-                random = estimates(found, {Strata.RANDOM})
-                values.setdefault((unit, split, "random"), []).append(random)
-    assert len(values) == len(KINDS) * 6
+            random = estimates(found, {Strata.RANDOM})
+            values.setdefault((unit, split, "random"), []).append(random)
+    assert len(values) == len(KINDS) * 8
     deviations = []
     for (unit, split, kind), rows in values.items():
         mean, error = np.mean(rows, 0), np.std(rows, 0, ddof=1) / np.sqrt(len(rows))
@@ -187,7 +224,9 @@ def test_estimates_are_exact_where_everything_is_kept():
 @pytest.mark.parametrize("seed", range(5))
 def test_every_window_lies_in_the_stratum_of_its_value(seed):
     design = SamplingDesign("d", LENGTH, seed, QUOTAS)
-    for unit, split, found in drawn(recorded(design, shards()), design):
+    for split, unit, rows in drawn_with_kinds(recorded(design, shards()), design):
+        found = [row[:4] for row in rows]
+        kinds = {row[0]: row[4] for row in rows if row[1] != Strata.RANDOM}
         top = explain_maximum(unit)
         maxima = ACTIVATIONS[..., unit].max(1)
         in_sequence = maxima.reshape(-1, WINDOWS_A_SEQUENCE).max(1).repeat(WINDOWS_A_SEQUENCE)
@@ -203,10 +242,19 @@ def test_every_window_lies_in_the_stratum_of_its_value(seed):
             assert 0 < probability <= 1
             assert acts == pytest.approx(ACTIVATIONS[window, :, unit], rel=1e-3, abs=1e-7 * top)
             share = maxima[window] / top
+            beside = in_sequence[window] > SILENT_SHARE * top
+            neighbour = NEAREST[unit] >= 0 and ACTIVATIONS[window, :, NEAREST[unit]].max() > 0
+            holds = bool(set(TOKEN_IDS[window].tolist()) & set(TOP_TOKENS.tokens[unit].tolist()))
+            token = holds and not IS_PILOT[window]
+            never = maxima[window] == 0 == in_sequence[window]
             if stratum == Strata.SILENT:
-                assert in_sequence[window] <= SILENT_SHARE * top
+                assert share <= SILENT_SHARE
+                assert not beside and not (never and (neighbour or token))
             elif stratum == Strata.HARD:
-                assert share <= SILENT_SHARE < in_sequence[window] / top
+                assert share <= SILENT_SHARE
+                expected = HardBy.NEIGHBOUR if neighbour else HardBy.TOP_TOKEN
+                assert kinds[window] == (HardBy.BESIDE if beside else expected)
+                assert beside or neighbour or token
             elif stratum.startswith("interval"):
                 number = int(stratum[-2:])
                 assert share > max(SILENT_SHARE, (number - 1) / 10)
@@ -234,8 +282,9 @@ def same(a: Buffers, b: Buffers) -> None:
     for split in SPLITS:
         x, y = a.splits[split], b.splits[split]
         assert np.array_equal(x.group_counts, y.group_counts)
-        for name, array in vars(x.samples).items():
-            assert np.array_equal(array, getattr(y.samples, name)), (split, name)
+        assert x.group_counts.sum() == int(x.statistics.n_windows) * len(x.group_counts)
+        for name, array in vars(a.samples(split)).items():
+            assert np.array_equal(array, getattr(b.samples(split), name)), (split, name)
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -253,9 +302,9 @@ def test_two_halves_merge_into_the_whole():
     parts = shards(60)
     first, second = recorded(design, parts[:3]), recorded(design, parts[3:])
     whole = recorded(design, parts)
-    same(first.merge(second, design), whole)
-    same(second.merge(first, design), whole)
-    same(whole.merge(Buffers.empty(len(KINDS), LENGTH, VOCABULARY), design), whole)
+    same(first.merge(second), whole)
+    same(second.merge(first), whole)
+    same(whole.merge(Buffers.empty(len(KINDS), design, VOCABULARY)), whole)
 
 
 def test_buffers_are_read_back_as_they_were_written(tmp_path):
@@ -264,16 +313,15 @@ def test_buffers_are_read_back_as_they_were_written(tmp_path):
     buffers.save(tmp_path / "buffers.safetensors")
     back = Buffers.load(tmp_path / "buffers.safetensors")
     same(back, buffers)
-    vocabulary = [str(i) for i in range(VOCABULARY)]
     for split in SPLITS:
         own, read = buffers.splits[split].statistics, back.splits[split].statistics
         assert own.arrays().keys() == read.arrays().keys()
         for name, array in own.arrays().items():
             assert read.arrays()[name].shape == np.shape(array)
             assert read.arrays()[name].dtype == array.dtype
-        assert all(own.of_unit(u, vocabulary) == read.of_unit(u, vocabulary) for u in range(6))
+            assert np.array_equal(read.arrays()[name], array)
     assert list(tmp_path.iterdir()) == [tmp_path / "buffers.safetensors"]
-    same(back.merge(buffers, design), buffers.merge(back, design))
+    same(back.merge(buffers), buffers.merge(back))
 
 
 def test_other_seeds_draw_other_windows():
@@ -289,7 +337,12 @@ def test_keys_are_uniform_and_the_random_samples_are_independent_of_the_partitio
     generator = np.random.default_rng(0)
     units = generator.integers(0, 2**63, 3).astype(np.uint64)
     windows = generator.integers(0, 2**63, 40_000).astype(np.uint64)
-    keys, other = window_keys(units, windows, 11), window_keys(units, windows, 12)
+    hashed = window_keys(units, windows, 11)
+    # The partition takes the upper half of the hash, the random sample the lower.
+    keys, other = (hashed >> np.uint64(32)) / 2**32, (hashed % np.uint64(2**32)) / 2**32
+    pairs = pair_keys(units[[0, 2]], windows[[5, 7]], 11)
+    assert pairs.tolist() == [hashed[5, 0], hashed[7, 2]]
+    assert window_keys(units, windows, 12)[0, 0] != hashed[0, 0]
     for column in (keys[:, 0], keys[:, 1], other[:, 0], keys[:, 0] * 1000 % 1):
         counts = np.histogram(column, bins=50, range=(0, 1))[0]
         assert ((counts - 800) ** 2 / 800).sum() < 90  # chi squared, 49 degrees of freedom
@@ -301,9 +354,25 @@ def test_keys_are_uniform_and_the_random_samples_are_independent_of_the_partitio
     assert abs(other[smallest, 0].mean() - 0.5) < 4 * (1 / 12 / 400) ** 0.5
 
 
-def test_a_split_without_a_random_quota_keeps_no_random_windows():
-    design = SamplingDesign("d", LENGTH, 0, DEFAULT_QUOTAS)
+@pytest.mark.parametrize("n", [0, 2])
+def test_a_split_keeps_as_many_random_windows_as_its_quota_says(n: int):
+    quota = DEFAULT_QUOTAS[Split.TEST].model_copy(update={"random": n})
+    design = SamplingDesign("d", LENGTH, 0, dict.fromkeys(SPLITS, quota))
     buffers = recorded(design, shards())
-    for split, part in buffers.splits.items():
-        per_unit = np.bincount(part.samples.unit[part.samples.group == RANDOM], minlength=6)
-        assert per_unit.tolist() == [design.quotas[split].random] * 6
+    for split in SPLITS:
+        samples = buffers.samples(split)
+        per_unit = np.bincount(samples.unit[samples.group == RANDOM], minlength=6)
+        assert per_unit.tolist() == [n] * 6
+
+
+def test_sparse_and_dense_activities_are_recorded_alike():
+    design = SamplingDesign("d", LENGTH, 1, QUOTAS)
+    dense, sparse = recorded(design, shards()), recorded(design, shards(), sparse=True)
+    same(dense, sparse)
+    for split in SPLITS:
+        a, b = (buffers.splits[split].statistics.arrays() for buffers in (dense, sparse))
+        for name, array in a.items():
+            if name in ("power_sums", "table.sums", "table.missed"):
+                assert array == pytest.approx(b[name], rel=1e-5)
+            else:
+                assert np.array_equal(array, b[name]), name

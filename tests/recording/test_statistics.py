@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
+from autointerp.recording.activity import Activity, DenseActivity, SparseActivity, Tokens
 from autointerp.recording.statistics import (
     N_BUCKETS,
     TRACKED_TOKENS,
@@ -13,85 +13,132 @@ from autointerp.recording.statistics import (
 VOCABULARY = 400
 
 
-def shard(seed: int, n: int = 500, n_units: int = 7) -> tuple[torch.Tensor, torch.Tensor]:
+WINDOW = 10
+
+
+def shard(seed: int, n: int = 500, n_units: int = 7) -> tuple[np.ndarray, np.ndarray]:
     """Zipf tokens, and activations that depend on the token, sparse, over several magnitudes."""
     generator = np.random.default_rng(seed)
     tokens = np.minimum(generator.zipf(1.2, n) - 1, VOCABULARY - 1)
     liking = np.random.default_rng(0).lognormal(0, 1.5, (VOCABULARY, n_units))
     fired = generator.random((n, n_units)) < np.linspace(0.02, 0.9, n_units)
     acts = liking[tokens] * generator.lognormal(0, 0.7, (n, n_units)) * fired
-    return torch.from_numpy(tokens), torch.from_numpy(acts.astype(np.float32))
+    return tokens.astype(np.int32), acts.astype(np.float32)
 
 
-def accumulator(tokens: torch.Tensor, acts: torch.Tensor) -> SplitAccumulator:
-    documents = torch.arange(len(tokens)) // 50
-    return SplitAccumulator.of_shard(tokens, acts, documents, len(tokens) // 10, VOCABULARY)
+def add(into: SplitAccumulator, tokens: np.ndarray, acts: np.ndarray, *, sparse: bool) -> None:
+    """Documents of 50 tokens, windows of 10."""
+    ids = tokens.reshape(-1, WINDOW)
+    masked = np.zeros(ids.shape, bool)
+    if sparse:
+        place, unit = np.nonzero(acts)
+        activity: Activity = SparseActivity(place, unit, acts[place, unit], masked, acts.shape[1])
+    else:
+        activity = DenseActivity(acts.copy(), masked, (1,))
+    activity.add_to(into, slice(0, len(ids)), Tokens(ids, masked))
+    into.maxima = np.maximum(into.maxima, activity.maxima.max(0))
+    into.add_tokens(tokens, len(ids))
+    for active in acts.reshape(-1, 50, acts.shape[1]).max(1) > 0:
+        into.add_document(active)
+
+
+def accumulator(tokens: np.ndarray, acts: np.ndarray, *, sparse: bool) -> SplitAccumulator:
+    found = SplitAccumulator.empty(acts.shape[1], VOCABULARY)
+    add(found, tokens, acts, sparse=sparse)
+    return found
 
 
 def test_buckets_are_half_octaves():
     edges = bucket_edges()
     assert edges[64] == 1.0 and edges[65] == 1.5 and edges[66] == 2.0
-    values = torch.from_numpy(np.random.default_rng(0).lognormal(0, 4, 5000).astype(np.float32))
-    expected = np.searchsorted(edges, values.numpy(), side="right") - 1
-    assert np.array_equal(bucket_of(values).numpy(), expected)
-    extremes = torch.tensor([0.0, -1.0, 1e-30, 1e30, float(edges[1]), 1.0])
+    values = np.random.default_rng(0).lognormal(0, 4, 5000).astype(np.float32)
+    expected = np.searchsorted(edges, values, side="right") - 1
+    assert np.array_equal(bucket_of(values), expected)
+    extremes = np.asarray([0.0, -1.0, 1e-30, 1e30, float(edges[1]), 1.0], np.float32)
     assert bucket_of(extremes).tolist() == [0, 0, 0, N_BUCKETS - 1, 1, 64]
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [3, 1, 4, 0, 2]])
-def test_merged_statistics_are_those_of_a_full_count(order):
+@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("way", ["streamed", "merged", "merged backwards"])
+def test_statistics_are_those_of_a_full_count(way, sparse):
+    """Means within the stated bounds; exact where a token never left the table."""
     shards = [shard(seed) for seed in range(5)]
-    merged = SplitAccumulator.empty(7, VOCABULARY)
-    for number in order:
-        merged = merged.merge(accumulator(*shards[number]))
-    tokens = torch.cat([t for t, _ in shards]).numpy()
-    acts = torch.cat([a for _, a in shards]).numpy().astype(np.float64)
-    vocabulary = [str(i) for i in range(VOCABULARY)]
+    found = SplitAccumulator.empty(7, VOCABULARY)
+    for tokens, acts in reversed(shards) if way == "merged backwards" else shards:
+        if way == "streamed":
+            add(found, tokens, acts, sparse=sparse)
+        else:
+            found = found.merge(accumulator(tokens, acts, sparse=sparse))
+    tokens = np.concatenate([t for t, _ in shards])
+    acts = np.concatenate([a for _, a in shards]).astype(np.float64)
+    assert (int(found.n_tokens), int(found.n_documents), int(found.n_windows)) == (2500, 50, 250)
+    top = found.top_tokens(slice(0, 7))
     for unit in range(7):
-        found, x = merged.of_unit(unit, vocabulary), acts[:, unit]
-        assert (found.n_tokens, found.n_active) == (2500, int((x > 0).sum()))
-        assert found.density == (x > 0).mean()
-        assert found.n_documents == 50
-        assert found.n_active_documents == int((x.reshape(50, 50).max(1) > 0).sum())
-        assert found.maximum == x.max()
-        expected = [(x**power).mean() for power in (1, 2, 3, 4)]
-        assert found.moments == pytest.approx(expected, rel=1e-5)
+        x = acts[:, unit]
+        assert found.n_active[unit] == int((x > 0).sum())
+        active_documents = int((x.reshape(50, 50).max(1) > 0).sum())
+        assert found.n_active_documents[unit] == active_documents
+        assert found.maxima[unit] == np.float32(x.max())
+        expected = [(x**power).sum() for power in (1, 2, 3, 4)]
+        assert found.power_sums[:, unit].tolist() == pytest.approx(expected, rel=1e-5)
         place = np.searchsorted(bucket_edges(), x[x > 0], side="right") - 1
-        assert list(found.histogram) == np.bincount(place, minlength=N_BUCKETS).tolist()
+        assert found.histogram[unit].tolist() == np.bincount(place, minlength=N_BUCKETS).tolist()
 
         counts = np.bincount(tokens, minlength=VOCABULARY)
         sums = np.bincount(tokens, x, minlength=VOCABULARY)
         true_mean = sums / np.maximum(counts, 1)
-        tracked = {int(top.token): top for top in found.top_tokens}
-        for token, top in tracked.items():
-            assert top.count == counts[token]
-            assert top.maximum == x[tokens == token].max()
-            assert top.mean <= true_mean[token] * (1 + 1e-5)
-            assert true_mean[token] <= top.mean_upper * (1 + 1e-5)
-        floor = min(top.maximum for top in tracked.values())
-        outside = [t for t in range(VOCABULARY) if t not in tracked]
+        own = top.of(top.unit == unit)
+        for row, token in enumerate(own.token.tolist()):
+            assert own.count[row] == counts[token]
+            assert own.maximum[row] == np.float32(x[tokens == token].max())
+            assert own.mean[row] <= true_mean[token] * (1 + 1e-5)
+            assert true_mean[token] <= own.mean_upper[row] * (1 + 1e-5)
+        floor = own.maximum.min()
+        outside = [t for t in range(VOCABULARY) if t not in own.token]
         assert (true_mean[outside] <= floor).all()
-        if len(tracked) < TRACKED_TOKENS:
+        if len(own.token) < TRACKED_TOKENS:
             assert (sums[outside] == 0).all()
-            assert all(
-                top.mean == pytest.approx(true_mean[token], rel=1e-5)
-                and top.mean_upper == pytest.approx(top.mean)
-                for token, top in tracked.items()
-            )
-        means = [top.mean for top in found.top_tokens]
-        assert means == sorted(means, reverse=True)
+            assert own.mean == pytest.approx(true_mean[own.token], rel=1e-5)
+            assert own.mean_upper == pytest.approx(own.mean)
+        assert own.mean.tolist() == sorted(own.mean, reverse=True)
+        assert own.rank.tolist() == list(range(len(own.token)))
 
 
-def test_one_shard_misses_nothing():
+@pytest.mark.parametrize("sparse", [True, False])
+def test_one_batch_misses_nothing(sparse):
     tokens, acts = shard(0)
-    found = accumulator(tokens, acts).of_unit(5, [str(i) for i in range(VOCABULARY)])
-    assert all(top.mean == top.mean_upper for top in found.top_tokens)
+    top = accumulator(tokens, acts, sparse=sparse).top_tokens(slice(0, 7))
+    assert np.array_equal(top.mean, top.mean_upper)
+
+
+def test_the_true_top_token_is_found_wherever_its_mean_stands_out():
+    """The stated error: a token outside the table has a mean of at most its smallest maximum."""
+    shards = [shard(seed, n=5000, n_units=4) for seed in range(10)]
+    found = SplitAccumulator.empty(4, VOCABULARY)
+    for tokens, acts in shards:
+        add(found, tokens, acts, sparse=True)
+    tokens = np.concatenate([t for t, _ in shards])
+    acts = np.concatenate([a for _, a in shards]).astype(np.float64)
+    counts = np.bincount(tokens, minlength=VOCABULARY)
+    top = found.top_tokens(slice(0, 4))
+    for unit in range(4):
+        means = np.bincount(tokens, acts[:, unit], minlength=VOCABULARY) / np.maximum(counts, 1)
+        own = top.of(top.unit == unit)
+        standing_out = np.flatnonzero(means > own.maximum.min())
+        assert set(standing_out.tolist()) <= set(own.token.tolist())
 
 
 def test_tokens_that_are_all_masked_count_for_nothing_but_windows():
-    nothing = SplitAccumulator.of_shard(
-        torch.zeros(0, dtype=torch.long), torch.zeros(0, 3), torch.zeros(0), 4, VOCABULARY
-    )
+    nothing = SplitAccumulator.empty(3, VOCABULARY)
+    masked = np.ones((4, WINDOW), bool)
+    ids = np.zeros((4, WINDOW), np.int32)
+    for activity in (
+        DenseActivity(np.ones((40, 3), np.float32), masked, (1,)),
+        SparseActivity(np.arange(3), np.arange(3), np.ones(3, np.float32), masked, 3),
+    ):
+        assert not activity.maxima.any()
+        activity.add_to(nothing, slice(0, 4), Tokens(ids, masked))
+    nothing.add_tokens(ids[~masked], 4)
     assert (int(nothing.n_tokens), int(nothing.n_documents), int(nothing.n_windows)) == (0, 0, 4)
-    found = nothing.of_unit(0, [])
-    assert found.moments == (0, 0, 0, 0) and found.density == 0 and found.top_tokens == ()
+    assert not nothing.power_sums.any() and not nothing.n_active.any()
+    assert not len(nothing.top_tokens(slice(0, 3)).unit)
