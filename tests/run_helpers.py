@@ -5,7 +5,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from autointerp.config import RunConfig, parse_config
+from autointerp.units.sae.formats.saelens import write_topk
+from autointerp.units.sae.model import SparseAutoencoder
 
 WORDS = (
     *("the", "river", "ran", "past", "old", "stone", "walls", "where", "seven", "farmers"),
@@ -53,6 +57,18 @@ def small_config(folder: Path, model: Path, **changes: Any) -> RunConfig:
         "score": {"shuffled_donors": 2, "bootstrap": 100},
     }  # fmt: skip
     return parse_config({**data, **changes}, RunConfig, "test")
+
+
+def write_dictionary(folder: Path, width: int = 32, n_latents: int = 24) -> Path:
+    """A random TopK dictionary of the tiny subject's residual stream."""
+    generator = torch.Generator().manual_seed(3)
+    decoder = torch.randn(n_latents, width, generator=generator)
+    bias = torch.zeros(width)
+    sae = SparseAutoencoder(
+        *("topk", decoder.T.contiguous(), torch.zeros(n_latents), bias, decoder, bias), k=4
+    )
+    write_topk(folder, sae, {"hook_name": "blocks.1.hook_resid_post"}, torch.float32)
+    return folder
 
 
 class StopAfter:

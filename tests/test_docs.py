@@ -3,13 +3,18 @@
 import re
 from pathlib import Path
 
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from autointerp import resources
 from autointerp.config import RunConfig, SaeTrainConfig, load_config, parse_config
 from autointerp.config_docs import render
 from autointerp.recording.corpus import read_corpus
+from autointerp.runner import run
+from autointerp.store import RunStore
 from autointerp.units import load_sae
+from tests.run_helpers import small_config, write_dictionary
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,3 +55,31 @@ def test_the_shipped_dictionary_is_small_and_reads_where_the_demo_says() -> None
     assert (folder / "sae_weights.safetensors").stat().st_size <= 12e6
     sae = load_sae(folder)
     assert (sae.n_latents, sae.d_in, sae.hook_in) == (2048, 576, "blocks.10.hook_resid_post")
+
+
+def test_the_sources_of_the_page_on_units_run(tiny_folder: Path, tmp_path: Path) -> None:
+    """Every source as written there, on a subject of two blocks and width 32."""
+    page = (ROOT / "docs" / "units.md").read_text()
+    config, probes = (
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    )
+    parse_config(config, RunConfig, "docs/units.md")
+    sources = {**config["sources"], **probes}
+    assert {s["type"] for s in sources.values()} == {
+        "sae",
+        "neurons",
+        "directions",
+        "attention_heads",
+    }
+    for source in sources.values():
+        if "hook_point" in source:
+            source["hook_point"] = source["hook_point"].replace("blocks.10.", "blocks.1.")
+    sources["features"]["path"] = str(write_dictionary(tmp_path / "sae"))
+    sources["probes"]["path"] = str(tmp_path / "probes.safetensors")
+    save_file({"probes": torch.eye(32)[:3]}, sources["probes"]["path"])
+    run(small_config(tmp_path, tiny_folder, sources=sources), until="record")
+    store = RunStore(tmp_path / "run")
+    assert all(store.records_key(name) for name in sources)
+    # The page's last example, with what it reads.
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(code.replace('"results/demo"', repr(str(tmp_path / "run"))), {})

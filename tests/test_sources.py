@@ -16,23 +16,9 @@ from autointerp.recording.corpus import read_corpus
 from autointerp.records import AutointerpError, Split, UnitId, UsageError
 from autointerp.runner import run
 from autointerp.store import RunStore
-from autointerp.units.sae.formats.saelens import write_topk
-from autointerp.units.sae.model import SparseAutoencoder
-from tests.run_helpers import StopAfter, small_config, write_corpus
+from tests.run_helpers import StopAfter, small_config, write_corpus, write_dictionary
 
 RESIDUAL = "blocks.0.hook_resid_post"
-
-
-def write_dictionary(folder: Path, width: int = 32, n_latents: int = 24) -> Path:
-    """A random TopK dictionary of the tiny subject's residual stream."""
-    generator = torch.Generator().manual_seed(3)
-    decoder = torch.randn(n_latents, width, generator=generator)
-    bias = torch.zeros(width)
-    sae = SparseAutoencoder(
-        *("topk", decoder.T.contiguous(), torch.zeros(n_latents), bias, decoder, bias), k=4
-    )
-    write_topk(folder, sae, {"hook_name": "blocks.1.hook_resid_post"}, torch.float32)
-    return folder
 
 
 def every_source(folder: Path) -> dict[str, dict[str, Any]]:
