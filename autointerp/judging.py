@@ -1,8 +1,7 @@
 """The scorers that ask a language model: what has no score under its key yet is asked about."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autointerp.config import RecordedConfig, ScorerConfig
 from autointerp.records import AutointerpError, Explanation, Score, Status, UnitId, content_key
@@ -28,7 +27,11 @@ def check_judges(run: "Run") -> None:
         check_needs(f"scorer {settings.name!r}", needs, run.parts.client)
 
 
-def judge_jobs(run: "Run", settings: ScorerConfig) -> Iterator[tuple[JudgedScorer, ScoreJob]]:
+Entry = tuple[str, JudgedScorer, Explanation, tuple[Explanation, ...]]
+"""The key of a score, its scorer, the explanation and its donors."""
+
+
+def judge_entries(run: "Run", settings: ScorerConfig) -> Iterator[Entry]:
     """Every explanation with its donors, its scorer and the key of its score."""
     scorers: dict[bool, JudgedScorer] = {}
     client = run.parts.client
@@ -45,14 +48,14 @@ def judge_jobs(run: "Run", settings: ScorerConfig) -> Iterator[tuple[JudgedScore
             donors=[donor.key for donor in donors],
             llm=client.fingerprint,
         )
-        # The windows are read when the job's turn comes: a dictionary does not fit into memory.
-        yield (
-            scorer,
-            ScoreJob(
-                run.records[explanation.unit], explanation, donors, client.name,
-                client.fingerprint, key,
-            ),
-        )  # fmt: skip
+        yield key, scorer, explanation, donors
+
+
+def _job(run: "Run", entry: Entry) -> ScoreJob:
+    key, _, explanation, donors = entry
+    client = run.parts.client
+    record = run.records[explanation.unit]
+    return ScoreJob(record, explanation, donors, client.name, client.fingerprint, key)
 
 
 def judge(run: "Run") -> None:
@@ -61,48 +64,31 @@ def judge(run: "Run") -> None:
 
     for settings in judges(run):
         known = run.store.score_keys(settings.name)
-        total = sum(len(run.explanations(explainer)) for explainer in run.parts.explainers)
-        run.reporter.stage(settings.name, total, "scores")
-        failing: dict[str, tuple[UnitId, Explanation, str]] = {}
+        missing = [entry for entry in judge_entries(run, settings) if entry[0] not in known]
+        entries = {entry[0]: entry for entry in missing}
+        run.reporter.stage(settings.name, len(entries), "scores")
 
-        def missing(
-            settings: ScorerConfig = settings,
-            known: set[str] = known,
-            failing: dict[str, Any] = failing,
-        ) -> Iterator[tuple[str, Any]]:
-            for scorer, job in judge_jobs(run, settings):
-                if job.key in known:
-                    run.reporter.advance(1)
-                    continue
-                failing[job.key] = (job.explanation, job.simulator)
-                yield job.key, scorer.score(job)
-
-        def done(key: str, score: Score, failing: dict[str, Any] = failing) -> None:
-            failing.pop(key, None)
+        def done(_: str, score: Score) -> None:
             run.store.put_score(score)
             run.reporter.advance(1)
 
-        def failed(
-            key: str,
-            error: AutointerpError,
-            failing: dict[str, Any] = failing,
-            settings: ScorerConfig = settings,
-        ) -> None:
-            explanation, judge_name = failing[key]
-            done(key, _failed(explanation, judge_name, settings.name, run.design.name, key, error))
+        def failed(key: str, error: AutointerpError, entries: dict[str, Entry] = entries) -> None:
+            done(key, _failed(run, entries[key], error))
 
+        # Windows are read when a job's turn comes: a dictionary's do not fit into memory.
+        jobs = ((key, entry[1].score(_job(run, entry))) for key, entry in entries.items())
         handlers = {Request: run.parts.client.handler}
-        drive(missing(), handlers, done, failed, batch_size=run.parts.llm_batch)
+        drive(jobs, handlers, done, failed, batch_size=run.parts.llm_batch)
 
 
 def judged(run: "Run") -> dict[UnitId, dict[str, dict[str, Score]]]:
     """Stored scores of these scorers: unit → scorer → explainer → score."""
     found: dict[UnitId, dict[str, dict[str, Score]]] = {}
     for settings in judges(run):
-        for _, job in judge_jobs(run, settings):
-            score = run.store.get_score(job.key)
+        for key, _, explanation, _ in judge_entries(run, settings):
+            score = run.store.get_score(key)
             if score is not None:
-                scores = found.setdefault(job.record.unit, {}).setdefault(settings.name, {})
+                scores = found.setdefault(explanation.unit, {}).setdefault(settings.name, {})
                 scores[score.explainer] = score
     return found
 
@@ -111,23 +97,17 @@ def _scorer(run: "Run", settings: ScorerConfig, design: str) -> JudgedScorer:
     return load_scorer(settings, run.config.score, design, run.config.seed)
 
 
-def _failed(
-    explanation: Explanation,
-    judge_name: str,
-    scorer: str,
-    design: str,
-    key: str,
-    error: AutointerpError,
-) -> Score:
-    score = Score(
+def _failed(run: "Run", entry: Entry, error: AutointerpError) -> Score:
+    key, scorer, explanation, _ = entry
+    return Score(
         unit=explanation.unit,
         explanation_key=explanation.key,
         explainer=explanation.explainer,
-        scorer=scorer,
-        simulator=judge_name,
+        scorer=scorer.name,
+        simulator=run.parts.client.name,
         value=None,
         status=Status.FAILED,
         key=key,
-        design=design,
+        design=run.design.name,
+        reason=str(error),
     )
-    return replace(score, reason=str(error))
