@@ -227,18 +227,19 @@ def _read_parquet(path: Path, text_field: str, report: CorpusReport) -> Iterator
     lengths_of: Any = getattr(pyarrow.compute, "binary_length")  # noqa: B009 - made at import
 
     try:
-        # A text repeated a million times is one entry of a dictionary; unfolded it is not read.
-        file = pq.ParquetFile(path, read_dictionary=[text_field])
-        names = file.schema_arrow.names
+        schema = pq.read_schema(path)
+        names = schema.names
         if text_field not in names:
             near = ", ".join(near_names(text_field, names, n=8))
             raise AutointerpError(
                 f"{path} has no column {text_field!r}; its columns: {near}. Set `text_field`"
             )
-        kind = file.schema_arrow.field(text_field).type
+        kind = schema.field(text_field).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise AutointerpError(f"{path}: column {text_field!r} holds {kind}, not text")
+        # A text repeated a million times is one entry of a dictionary; unfolded it is not read.
+        file = pq.ParquetFile(path, read_dictionary=[text_field])
         labels = [name for name in ("id", "kind") if name in names and name != text_field]
         number = 0
         for batch in file.iter_batches(batch_size=256, columns=[text_field, *labels]):
