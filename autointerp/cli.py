@@ -426,6 +426,11 @@ class RichReporter:
         """Move the bar on."""
         self._progress.advance(self._task, done)
 
+    def remaining(self) -> float | None:
+        """Seconds that the present stage will still take, as the bar shows them."""
+        tasks = {task.id: task for task in self._progress.tasks}
+        return tasks[self._task].time_remaining if self._task in tasks else None
+
     def note(self, text: str) -> None:
         """Print a line above the bars."""
         if not self._quiet:
