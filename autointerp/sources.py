@@ -53,6 +53,7 @@ def make_source(
             k=settings.k,
             input_scale=settings.input_scale,
         )
+        reporter.note(f"{name}: {sae!r}")
         return SaeLatents.of(name, settings.subject, subject, sae, settings.hook_point)
     if isinstance(settings, AttentionHeadsConfig):
         return AttentionHeads.of(name, settings.subject, subject, settings.hook_point)

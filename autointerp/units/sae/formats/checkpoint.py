@@ -94,6 +94,8 @@ class Checkpoint:
             raise AutointerpError(
                 f"{self.file}: {name} is absent; it must lie in {path.parent}"
             ) from None
+        except OSError as error:
+            raise AutointerpError(f"{path}: cannot be read ({error.strerror})") from error
         except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise AutointerpError(f"{path}: damaged file ({_said(error)})") from error
         if not isinstance(found, dict):
