@@ -50,7 +50,7 @@ class Unembedding:
         rows = rows.float()
         if self.is_centred:
             rows = rows - rows.mean(dim=1, keepdim=True)
-        return rows * self.gain
+        return rows * self.gain.to(rows.device)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def to_residual(subject: Subject, write_at: str | None, rows: Tensor) -> Tensor 
             weight = projection_rows(projection)
             if weight is None or weight.shape[0] != rows.shape[1]:
                 return None
-            rows = rows @ weight.float()
+            rows = rows @ weight.float().to(rows.device)
         elif hook.side != "output" or not _holds(hook.module, projection):
             continue
         return _through_norm(subject, f"blocks.{hook.block}.{outer}", projection, rows)
@@ -189,7 +189,7 @@ def _through_norm(
     found = norm_gain(after, subject.d_model)
     if found is None:
         return None
-    gain, is_centred = found
+    gain, is_centred = found[0].to(rows.device), found[1]
     return (rows - rows.mean(dim=1, keepdim=True) if is_centred else rows) * gain
 
 
