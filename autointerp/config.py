@@ -68,7 +68,7 @@ def _beside_config(given: str, info: ValidationInfo) -> str:
             "the working folder): write one of them in full"
         )
     working = Path.cwd()
-    found = beside.absolute()
+    found = beside.parent.resolve() / beside.name
     return str(found.relative_to(working)) if found.is_relative_to(working) else str(found)
 
 
@@ -334,12 +334,25 @@ class ExplainerConfig(_Stage):
 class SimulatorConfig(_Stage):
     """Who predicts activations from words."""
 
-    name: Literal["all_at_once"] = "all_at_once"
-    """How activations are predicted."""
+    name: Literal[
+        "all_at_once",
+        "one_at_a_time",
+        "generated",
+        "structured",
+        "completions",
+        "trained_head",
+    ] = "all_at_once"
+    """How activations are predicted; docs/simulators.md compares them. `one_at_a_time`,
+    `generated`, `structured` and `completions` ask the language model of `llm`."""
     model: str = "smollm2"
-    """The language model that predicts: `smollm2`, a folder or a hub id."""
-    prompt: str = "simulate_text_first"
-    """Template in `prompts/`."""
+    """The model that predicts, for `all_at_once`: `smollm2`, a folder or a hub id; for
+    `trained_head`: its folder."""
+    prompt: str | None = None
+    """Template in `prompts/`, or a `.j2` file; the simulator's own if left out."""
+    top_logprobs: int = Field(default=20, ge=5, le=20)
+    """Alternatives read at every token, where log-probabilities are asked for."""
+    sequences_per_call: int = Field(default=4, ge=1, le=64)
+    """Windows in one question of `structured`."""
     mass_floor: float = Field(default=0.01, ge=0, le=1)
     """Tokens on which less probability lies on levels are missing."""
     levels: Literal["auto", "0-9", "0-10"] = "auto"

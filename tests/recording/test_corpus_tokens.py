@@ -28,8 +28,9 @@ def llama_like(adds_bos: bool = True, space: str = "▁"):
             fuse_unk=True,
         )
     )
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend(space), normalizers.Replace(" ", "▁")]
+    marked = normalizers.Replace(" ", "▁")
+    tokenizer.normalizer = (
+        normalizers.Sequence([normalizers.Prepend(space), marked]) if space else marked
     )
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
