@@ -1,15 +1,16 @@
 """A dictionary of 16,384 units through explain, detection and simulation: prints JSON.
 
 Language model and simulator are stubs in this process, so what is measured is our own work:
-prompts, driver, cache, ledger, scores, store. The worker process is killed twice (SIGKILL) on the way and
-started again; what the stubs were asked in all its lives is counted.
+prompts, driver, cache, ledger, scores, store. The worker process is killed twice (SIGKILL) on the
+way and started again; what the stubs were asked in all its lives is counted.
 
     python benchmarks/dictionary.py --units 16384
 
 | key | |
 |---|---|
 | `cpu_ms_per_call` | CPU seconds of all lives of the worker / calls of the stubs |
-| `peak_bytes`, `bytes_late_over_early` | largest resident set; the last quarter's mean over the second's |
+| `peak_bytes` | largest resident set |
+| `bytes_late_over_early` | mean resident set of the last life: its last quarter over its second |
 | `bytes_per_simulation` | blobs of a simulation in results.sqlite, mean |
 | `repeated_calls` | calls beyond one for each request: what kills cost |
 | `eta_error_at_half` | by which share progress's remaining time was wrong when half was done |
