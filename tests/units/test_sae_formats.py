@@ -3,14 +3,17 @@
 import itertools
 import json
 import logging
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 import autointerp
+from autointerp.config import SaeConfig
 from autointerp.records import AutointerpError
 from autointerp.units import SaeLatents, load_sae
 from autointerp.units.sae.load import FORMATS as KNOWN
@@ -557,6 +560,13 @@ def test_other_activations_are_refused_by_name(copy):
         load_sae(file)
 
 
+def test_pickles_of_before_archives_are_read_too(copy):
+    file = copy("openai_topk")
+    state = torch.load(file, weights_only=True)
+    torch.save(state, file, _use_new_zipfile_serialization=False)
+    assert load_sae(file).fingerprint() == load_sae(checkpoint("openai_topk")).fingerprint()
+
+
 # sparsify
 
 
@@ -799,3 +809,15 @@ def test_every_format_has_a_row_in_the_docs():
     page = (FORMATS.parents[2] / "docs" / "sae-formats.md").read_text()
     for name, reader in KNOWN.items():
         assert reader.LAYOUT and f"\n| `{name}` |" in page
+
+
+def test_the_examples_of_the_page_run(monkeypatch, capsys):
+    root = FORMATS.parents[2]
+    monkeypatch.chdir(root)
+    page = (root / "docs" / "sae-formats.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(code, {"hidden": torch.zeros(3, 16)})
+    assert "SparseAutoencoder(topk, k=8, n_latents=64" in capsys.readouterr().out
+    (config,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    source = yaml.safe_load(config)["sources"]["features"]
+    assert SaeConfig.model_validate(source).path.startswith("google/gemma-scope-2b-pt-res:")
