@@ -17,6 +17,7 @@ from autointerp.records import Split, UnitRecord
 if TYPE_CHECKING:
     from autointerp.dry_run import Asked, TokenCounter
     from autointerp.runner import Run
+    from autointerp.simulators.asked import AskedSimulator
 
 CACHED_PREFIX = 1024
 """Providers keep the start of a prompt that is at least so many tokens long."""
@@ -257,6 +258,7 @@ class _Estimator:
         """Simulation reads prompts and writes nothing: tokens and time on this machine."""
         from autointerp.dry_run import TYPICAL_EXPLANATION
         from autointerp.records import Strata
+        from autointerp.simulators.asked import AskedSimulator
 
         if not any(scorer.type == "simulation" for scorer in self.config.scorers):
             return []
@@ -264,6 +266,8 @@ class _Estimator:
         if not in_words:
             return []
         simulator = self.run.parts.simulator(in_words[0].name)
+        if isinstance(simulator, AskedSimulator):
+            return self._ask_simulator(simulator, len(in_words))
         count = getattr(simulator, "count_tokens", None)
         n_donors = min(self.config.score.shuffled_donors, max(0, self.n_units - 1))
         tokens = 0
@@ -281,6 +285,21 @@ class _Estimator:
                 None if seconds is None else seconds / 3600,
             )
         ]  # fmt: skip
+
+    def _ask_simulator(self, simulator: "AskedSimulator", n_explainers: int) -> list[StageEstimate]:
+        """Simulation by asking: its real questions, under explanations of the usual length."""
+        from autointerp.dry_run import TYPICAL_EXPLANATION, drive_dry
+        from autointerp.records import Strata
+
+        n_donors = min(self.config.score.shuffled_donors, max(0, self.n_units - 1))
+        asked: list[Asked] = []
+        for record in self.sample:
+            windows = [w for w in record.of(Split.TEST) if w.stratum != Strata.RANDOM]
+            steps = simulator.steps(TYPICAL_EXPLANATION, [w.tokens for w in windows])
+            for one in drive_dry(steps)[1]:
+                one.answer = simulator.typical_answer(one.request, one.answer)
+                asked += [one] * n_explainers * (1 + n_donors)
+        return self._stage("simulation", asked, 1)
 
     def _stage(self, name: str, asked: "list[Asked]", rounds: int) -> list[StageEstimate]:
         """What the sample asked, for all units."""

@@ -1,7 +1,7 @@
 """What a config names, loaded when it is first needed: subjects, sources, corpus, clients."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autointerp import resources
 from autointerp.config import (
@@ -197,22 +197,44 @@ class Parts:
         kind = self._explainer_type(explainer)
         name = "token_lookup" if kind in BASELINE_EXPLAINERS else self.config.simulator.name
         if name not in self.simulators:
-            settings = self.config.simulator
-            options = (
-                {}
-                if name == "token_lookup"
-                else {
-                    "subject": self.language_model(settings.model),
-                    "prompt": settings.prompt,
-                    "mass_floor": settings.mass_floor,
-                    "levels": settings.levels,
-                    "batch_tokens": settings.batch_tokens,
-                    "memory_gb": settings.memory_gb,
-                    "keep_few_shot": settings.keep_few_shot,
-                }
-            )
+            options = {} if name == "token_lookup" else self._simulator_options()
             self.simulators[name] = load_simulator(name, **options)
         return self.simulators[name]
+
+    def _simulator_options(self) -> dict[str, Any]:
+        """What the config's simulator is made with."""
+        settings = self.config.simulator
+        read = {"mass_floor": settings.mass_floor, "top_logprobs": settings.top_logprobs}
+        if settings.name == "all_at_once":
+            return {
+                "subject": self.language_model(settings.model),
+                "prompt": settings.prompt,
+                "mass_floor": settings.mass_floor,
+                "levels": settings.levels,
+                "batch_tokens": settings.batch_tokens,
+                "memory_gb": settings.memory_gb,
+                "keep_few_shot": settings.keep_few_shot,
+            }
+        if settings.name == "trained_head":
+            return {"model": settings.model, "batch_tokens": settings.batch_tokens}
+        if settings.name == "structured":
+            read = {"sequences_per_call": settings.sequences_per_call}
+        return {"client": self.client, "prompt": settings.prompt, **read}
+
+    def check_simulator(self) -> None:
+        """Refuse a prompt or a language model that the config's simulator cannot use.
+
+        Raises:
+            AutointerpError: naming what is missing and what could be used instead.
+        """
+        settings = self.config.simulator
+        if settings.name == "all_at_once":
+            from autointerp.simulators.prompt import load_prompt
+
+            if settings.prompt is not None:
+                load_prompt(settings.prompt)
+        elif settings.name != "trained_head":
+            load_simulator(settings.name, **self._simulator_options())
 
     def _explainer_type(self, name: str) -> str:
         return next(e.type for e in self.config.explainers if e.name == name)

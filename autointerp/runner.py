@@ -49,6 +49,7 @@ from autointerp.scorers.simulation import (
 )
 from autointerp.selection import Donors, stratified_sample
 from autointerp.simulators import SimulationRequest, Simulator
+from autointerp.simulators.asked import AskedSimulator
 from autointerp.store import RunStore, UnitSummary, write_text
 from autointerp.store.ledger import Spending
 
@@ -144,9 +145,8 @@ class Run:
     def _check_names(self) -> None:
         """Refuse a wrong explainer, prompt or unit now, not after hours of recording."""
         from autointerp.llm.capabilities import Needs, check_needs
-        from autointerp.simulators.prompt import load_prompt
 
-        load_prompt(self.config.simulator.prompt)
+        self.parts.check_simulator()
         for explainer in self.parts.explainers:
             if explainer.needs_llm:
                 needs = getattr(explainer, "needs", None) or Needs()
@@ -495,8 +495,13 @@ class Run:
                 {SimulationRequest: simulate},
                 done,
                 failed,
-                batch_size=_SIMULATION_BATCH,
+                batch_size=self._simulation_batch(simulator),
             )
+
+    def _simulation_batch(self, simulator: Simulator) -> int:
+        """Explanations simulated together: where they go into batches of a provider, all."""
+        asks = isinstance(simulator, AskedSimulator)
+        return max(_SIMULATION_BATCH, self.parts.llm_batch) if asks else _SIMULATION_BATCH
 
     def _simulate(
         self, simulator: Simulator, requests: list[SimulationRequest]
@@ -523,7 +528,9 @@ class Run:
                 input_tokens=count(pairs) if count else 0,
                 seconds=seconds,
             )
-            self.store.ledger.settle([], [spent])
+            # One that asks has every request of its own in the ledger already.
+            if not isinstance(simulator, AskedSimulator):
+                self.store.ledger.settle([], [spent])
         found = [self.store.get_simulation(key) for key in keys]
         return [parts for parts in found if parts is not None]
 

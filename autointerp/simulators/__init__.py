@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autointerp.records import AutointerpError
 from autointerp.simulators.base import SimulationRequest, Simulator
 from autointerp.simulators.oracle import Constant, Inverted, NoisyOracle, Oracle, Rule
 from autointerp.simulators.token_lookup import TokenLookup
+
+if TYPE_CHECKING:
+    from autointerp.llm import LlmClient
 
 __all__ = [
     "Constant",
@@ -27,6 +30,9 @@ def load_simulator(name: str, **options: Any) -> Simulator:
     | name | options |
     |---|---|
     | `all_at_once` | `model` (as for `load_subject`; default `smollm2`) and `device`, `dtype`, or a loaded `subject`; `prompt`, `mass_floor`, `levels`, `batch_tokens`, `memory_gb`, `keep_few_shot` |
+    | `structured` | `client`; `prompt`, `sequences_per_call` |
+    | `generated`, `one_at_a_time`, `completions` | `client`; `prompt`, `mass_floor`, `top_logprobs` |
+    | `trained_head` | `model` (a folder); `device`, `dtype`, `batch_tokens` |
     | `token_lookup` | none |
     | `oracle` | `rules` |
     | `noisy_oracle` | `rules` or `oracle`; `snr`, `seed` |
@@ -38,6 +44,11 @@ def load_simulator(name: str, **options: Any) -> Simulator:
     """  # noqa: E501
     makers: dict[str, Callable[..., Simulator]] = {
         "all_at_once": _all_at_once,
+        "structured": _structured,
+        "generated": _generated,
+        "one_at_a_time": _one_at_a_time,
+        "completions": _completions,
+        "trained_head": _trained_head,
         "token_lookup": TokenLookup,
         "oracle": Oracle,
         "noisy_oracle": _noisy_oracle,
@@ -82,6 +93,72 @@ def _all_at_once(
         memory_gb=memory_gb,
         cache=cache_folder() / "few_shot" if keep_few_shot else None,
     )
+
+
+def _structured(
+    *, client: "LlmClient", prompt: str | None = None, sequences_per_call: int = 4
+) -> Simulator:
+    from autointerp.simulators import structured
+
+    chosen = prompt or structured.DEFAULT_PROMPT
+    return structured.Structured(client, prompt=chosen, sequences_per_call=sequences_per_call)
+
+
+def _generated(
+    *,
+    client: "LlmClient",
+    prompt: str | None = None,
+    mass_floor: float = 0.01,
+    top_logprobs: int = 20,
+) -> Simulator:
+    from autointerp.simulators import generated
+
+    return generated.Generated(
+        client,
+        prompt=prompt or generated.DEFAULT_PROMPT,
+        mass_floor=mass_floor,
+        top_logprobs=top_logprobs,
+    )
+
+
+def _one_at_a_time(
+    *,
+    client: "LlmClient",
+    prompt: str | None = None,
+    mass_floor: float = 0.01,
+    top_logprobs: int = 20,
+) -> Simulator:
+    from autointerp.simulators import one_at_a_time
+
+    chosen = prompt or one_at_a_time.DEFAULT_PROMPT
+    return one_at_a_time.OneAtATime(
+        client, prompt=chosen, mass_floor=mass_floor, top_logprobs=top_logprobs
+    )
+
+
+def _completions(
+    *,
+    client: "LlmClient",
+    prompt: str | None = None,
+    mass_floor: float = 0.01,
+    top_logprobs: int = 20,
+) -> Simulator:
+    from autointerp.simulators import completions
+
+    return completions.Completions(
+        client,
+        prompt=prompt or completions.DEFAULT_PROMPT,
+        mass_floor=mass_floor,
+        top_logprobs=top_logprobs,
+    )
+
+
+def _trained_head(
+    *, model: str, device: str = "auto", dtype: str = "auto", batch_tokens: int | None = None
+) -> Simulator:
+    from autointerp.simulators.trained_head import TrainedHead, load_trained  # late: torch
+
+    return TrainedHead(load_trained(model, device=device, dtype=dtype), batch_tokens=batch_tokens)
 
 
 def _noisy_oracle(

@@ -46,6 +46,10 @@ class AskedSimulator(Simulator):
         """The requests that predict `sequences` under `explanation`, and what comes of them."""
         raise NotImplementedError
 
+    def typical_answer(self, request: Request, otherwise: str) -> str:
+        """An answer of the usual length, for estimates; `otherwise` is made of the schema."""
+        return otherwise
+
     def simulate(self, explanation: str, sequences: Sequence[Sequence[str]]) -> list[Simulation]:
         """Predict every token of every sequence under one explanation; see `Simulator`."""
         return self.simulate_many([(explanation, sequences)])[0]

@@ -89,6 +89,10 @@ class Completions(AskedSimulator):
             found[place] = read_slots(text, slots, answer, self.mass_floor)
         return found
 
+    def typical_answer(self, request: Request, otherwise: str) -> str:
+        """See `AskedSimulator`: one token is generated, and not used."""
+        return ""
+
     def text(self, explanation: str, tokens: Sequence[str]) -> tuple[str, list[int]]:
         """The whole prompt about one text, and at which character every placeholder begins."""
         head, rest = self.prompt.start(explanation, "".join(tokens))

@@ -91,6 +91,11 @@ class Generated(AskedSimulator):
             found[place] = read_answer(len(sequences[place]), answer, self.mass_floor)
         return found
 
+    def typical_answer(self, request: Request, otherwise: str) -> str:
+        """See `AskedSimulator`."""
+        n_lines = request.messages[-1].content.count("\n") - 1
+        return "\n".join(f"{number}\t0" for number in range(1, n_lines + 1))
+
     def request(self, explanation: str, tokens: Sequence[str]) -> Request:
         """The question about one text."""
         asked = self.prompt.question(explanation, [quoted(token) for token in tokens])

@@ -84,6 +84,10 @@ class OneAtATime(AskedSimulator):
             readings[sequence].set(token, *self._level(answer))
         return [reading.simulation(self.mass_floor) for reading in readings]
 
+    def typical_answer(self, request: Request, otherwise: str) -> str:
+        """See `AskedSimulator`."""
+        return "0"
+
     def request(self, explanation: str, tokens: Sequence[str], place: int) -> Request:
         """The question about one token of a text."""
         asked = self.prompt.question(
