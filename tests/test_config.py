@@ -51,13 +51,21 @@ def test_the_example_is_accepted():
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
-        ("sorces", {}, ["sorces: unknown key; did you mean sources?", "Known here: budget, corpus, "]),
+        (
+            "sorces",
+            {},
+            ["sorces: unknown key; did you mean sources?", "Known here: budget, corpus, "],
+        ),
         ("zzz", 1, ["zzz: unknown key. Known here: budget, corpus, "]),
         ("corpus/windw_length", 8, ["corpus.windw_length: unknown key", "mean window_length?"]),
         (
             "sources/sae/hook_pont",
             "x",
-            ["sources.sae.hook_pont: unknown key", "mean hook_point?", "hook_point, path, subject"],
+            [
+                "sources.sae.hook_pont: unknown key",
+                "mean hook_point?",
+                "hook_point, input_scale, k, path",
+            ],
         ),
         ("explainers/0/n_tokns", 3, ["explainers.0.n_tokns: unknown key", "mean n_tokens?"]),
         ("record/design/nam", "x", ["record.design.nam: unknown key", "mean name?"]),
@@ -80,12 +88,12 @@ def test_the_example_is_accepted():
         (
             "sources/neurons/type",
             "neuron",
-            ["sources.neurons:", "'neuron'", "'neurons', 'sae', 'recorded'"],
+            ["sources.neurons:", "'neuron'", "'neurons', 'sae', 'di"],
         ),
         (
             "sources/more",
             {"path": "x"},
-            ["sources.more.type: missing; one of neurons, sae, recorded"],
+            ["sources.more.type: missing; one of neurons, sae,", "recorded"],
         ),
         ("sources/neurons", "all", ["sources.neurons:", "dictionary", "found 'all'"]),
         ("sources/neurons", {"type": "neurons"}, ["sources.neurons.hook_point: Field required"]),
