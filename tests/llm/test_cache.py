@@ -17,6 +17,7 @@ from autointerp.llm import (
     Usage,
     request_key,
 )
+from autointerp.llm.cache import open_cache
 from autointerp.records import AutointerpError
 from tests.llm.fake import FakeClient
 
@@ -193,3 +194,63 @@ def test_importing_the_rooms_loads_no_torch():
     )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", script], check=False, cwd=root).returncode == 0
+
+
+# ---------------------------------------------------------------------- where it lies
+
+
+def test_the_shared_cache_lies_beside_the_runs(tmp_path):
+    cache = open_cache("shared", tmp_path)
+    assert cache is not None
+    assert cache.path == tmp_path / "responses.sqlite"
+    assert open_cache("off", tmp_path) is None
+    elsewhere = open_cache(str(tmp_path / "deep" / "own.sqlite"), tmp_path)
+    assert elsewhere is not None
+    assert elsewhere.path.exists()
+
+
+def test_a_read_only_cache_is_used_and_left_as_it_is(tmp_path):
+    with ResponseCache(tmp_path / "responses.sqlite") as cache:
+        cache.put_many({"a": FULL})
+    read_only = open_cache("read_only", tmp_path)
+    assert read_only is not None
+    read_only.put_many({"b": FULL})
+    assert read_only.get_many(["a", "b"]) == {"a": FULL}
+    assert len(read_only) == 1
+
+
+def test_a_read_only_cache_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(AutointerpError, match="must be there"):
+        open_cache("read_only", tmp_path)
+    assert not (tmp_path / "responses.sqlite").exists()
+
+
+def test_a_damaged_file_is_refused_with_the_remedy(tmp_path):
+    path = tmp_path / "cache.sqlite"
+    with ResponseCache(path) as cache:
+        cache.put_many({f"k{i}": FULL for i in range(200)})
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xaa" * (len(data) - 4096)
+    path.write_bytes(data)
+    with pytest.raises(AutointerpError, match="move the file away") as caught:
+        ResponseCache(path).get_many([f"k{i}" for i in range(200)])
+    assert "cache.sqlite" in str(caught.value)
+
+
+def test_a_file_held_by_another_process_is_refused_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr("autointerp.llm.cache._WAIT_SECONDS", 0.1)
+    path = tmp_path / "cache.sqlite"
+    cache = ResponseCache(path)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(AutointerpError, match=r"another process.*llm\.cache"):
+        cache.put_many({"a": FULL})
+    other.execute("ROLLBACK")
+    cache.put_many({"a": FULL})
+    assert cache.get("a") == FULL
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_the_remedy(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(AutointerpError, match="disk of this machine"):
+        ResponseCache(tmp_path / "file" / "cache.sqlite")
