@@ -454,6 +454,10 @@ class ScoreConfig(_Stage):
     """Sampled `test` documents a unit must be active in; fewer: `insufficient_data`."""
     shuffled_donors: int = Field(default=5, ge=0)
     """Other units' explanations scored on the same windows: the control."""
+    calibration: Literal["none", "linear", "percentile", "isotonic"] = "none"
+    """How levels become activations for the scores in activation units (R², absolute deviation):
+    fitted on the unit's `calibrate` windows, which are simulated as well. The score itself is the
+    correlation with the levels as they are."""
     bootstrap: int = Field(default=1000, ge=100, le=100_000)
     """Replicates for the interval of a score."""
 

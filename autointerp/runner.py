@@ -388,6 +388,7 @@ class Run:
             min_active_documents=self.config.score.min_active_documents,
             n_replicates=self.config.score.bootstrap,
             seed=self.config.seed,
+            calibration=self.config.score.calibration,
         )
 
     def scorer_of(self, unit: UnitId) -> SimulationScorer:

@@ -8,7 +8,7 @@ that any explanation would get, and only what is above it is due to the words.
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,10 +68,14 @@ class SimulationScorer:
     seed: int = 0
     split: Split = Split.TEST
     name: str = "simulation"
+    calibration: str = "none"
+    """`none`, `linear`, `percentile` or `isotonic`: how levels become activations."""
 
-    def windows(self, record: UnitRecord) -> tuple[ActivationRecord, ...]:
-        """The windows that are scored, neighbouring strata adjacent."""
-        return tuple(r for r in record.of(self.split) if r.stratum != Strata.RANDOM)
+    def windows(
+        self, record: UnitRecord, split: Split | None = None
+    ) -> tuple[ActivationRecord, ...]:
+        """The windows of the scored split, or of another, neighbouring strata adjacent."""
+        return tuple(r for r in record.of(split or self.split) if r.stratum != Strata.RANDOM)
 
     def score(
         self, job: ScoreJob
@@ -94,14 +98,57 @@ class SimulationScorer:
                 f"active in {len(active)} sampled {self.split} documents, "
                 f"{self.min_active_documents} needed",
             )
-        answers = yield self.requests(job)
-        return self._score(job, facts, windows, answers[0], list(answers[1:]))
+        asked = self.requests(job)
+        answers = yield [*asked, *self._calibration_requests(job)]
+        score = self._score(job, facts, windows, answers[0], list(answers[1 : len(asked)]))
+        return replace(
+            score,
+            details={**score.details, **self._calibrated(job, answers[0], answers[len(asked) :])},
+        )
 
     def requests(self, job: ScoreJob) -> list[SimulationRequest]:
         """What the score needs: the own explanation first, then the donors' in order."""
         sequences = tuple(window.tokens for window in self.windows(job.record))
         texts = [job.explanation.text, *(donor.text for donor in job.donors)]
         return [SimulationRequest(text or "", sequences) for text in texts]
+
+    def _calibration_requests(self, job: ScoreJob) -> list[SimulationRequest]:
+        """The own explanation on the windows that calibration is fitted on, if there are any."""
+        windows = self.windows(job.record, Split.CALIBRATE)
+        if self.calibration == "none" or not windows:
+            return []
+        return [SimulationRequest(job.explanation.text or "", tuple(w.tokens for w in windows))]
+
+    def _calibrated(
+        self, job: ScoreJob, own: list[Simulation], fitted_on: Sequence[list[Simulation]]
+    ) -> dict[str, float | str | int | None]:
+        """Scores in activation units, after a calibration on `calibrate`; nothing without one."""
+        if self.calibration == "none":
+            return {}
+        found: dict[str, float | str | int | None] = {
+            "calibration": self.calibration,
+            "calibration_status": str(Status.INSUFFICIENT_DATA),
+            "n_calibration_tokens": 0,
+            "calibrated_correlation": None,
+            "calibrated_rsquared_score": None,
+            "calibrated_absolute_dev_explained_score": None,
+        }
+        windows = self.windows(job.record, Split.CALIBRATE)
+        if not fitted_on:
+            return found
+        true, levels = _known_pairs(windows, fitted_on[0])
+        fit = stats.fit_calibration(self.calibration, levels, true)
+        if fit is None:
+            return found
+        test_true, test_levels = _known_pairs(self.windows(job.record), own)
+        result = stats.score_simulation([test_true], [fit(test_levels)])
+        return found | {
+            "calibration_status": str(fit.status),
+            "n_calibration_tokens": len(levels),
+            "calibrated_correlation": result.ev_correlation_score,
+            "calibrated_rsquared_score": result.rsquared_score,
+            "calibrated_absolute_dev_explained_score": result.absolute_dev_explained_score,
+        }
 
     def _missing(self, job: ScoreJob, facts: "_Facts", status: Status, reason: str) -> Score:
         return Score(
@@ -256,6 +303,19 @@ def _knows_enough(
     n_known = sum(int(mask.sum()) for mask in known)
     n_both = sum(int((m & part.known).sum()) for m, part in zip(known, donor, strict=True))
     return n_both >= MIN_KNOWN_SHARE * n_known
+
+
+def _known_pairs(
+    windows: Sequence[ActivationRecord], simulations: list[Simulation]
+) -> tuple[np.ndarray, np.ndarray]:
+    """True activations and predicted levels [n] of all tokens that are known and not masked."""
+    pairs = [
+        (w.activations[keep], part.expected[keep])
+        for w, part in zip(windows, simulations, strict=True)
+        for keep in [~w.masked & part.known]
+    ]
+    true, levels = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
+    return true.astype(np.float64), levels.astype(np.float64)
 
 
 def _is_constant(windows: Sequence[ActivationRecord]) -> bool:

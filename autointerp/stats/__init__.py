@@ -6,8 +6,11 @@ and never 0. Randomness comes from an explicit seed or generator.
 
 from autointerp.stats.calibration import (
     Calibration,
+    IsotonicCalibration,
     LinearCalibration,
     PercentileCalibration,
+    fit_calibration,
+    fit_isotonic,
     fit_linear,
     fit_percentile,
     normalise_levels,
@@ -64,6 +67,7 @@ __all__ = [
     "Estimate",
     "ExpectedLevel",
     "Interval",
+    "IsotonicCalibration",
     "LinearCalibration",
     "PercentileCalibration",
     "Resamples",
@@ -83,6 +87,8 @@ __all__ = [
     "expected_value_from_logprobs",
     "f1",
     "fisher_z_interval",
+    "fit_calibration",
+    "fit_isotonic",
     "fit_linear",
     "fit_percentile",
     "lift",

@@ -3,7 +3,8 @@
     level(x) = min(K, floor(K · relu(x) / max)),   K = n_levels - 1
 
 (Bills et al. 2023, "Explaining"), and back: a simulator's levels are mapped to activation units by
-a line or by quantiles, fitted on the `calibrate` split ("Simulating", calibration).
+a line, by quantiles or by the best map that never falls, fitted on the `calibrate` split
+("Simulating", calibration).
 """
 
 from dataclasses import dataclass
@@ -101,6 +102,24 @@ class PercentileCalibration:
         return np.where(at_node, self.activations[np.maximum(after - 1, 0)], between)
 
 
+@dataclass(frozen=True)
+class IsotonicCalibration:
+    """The best map that never falls: a higher level is never a lower activation."""
+
+    levels: FloatArray
+    """[n] the levels that were seen, ascending, each once."""
+
+    activations: FloatArray
+    """[n] fitted activations, never falling."""
+
+    status: Status
+    """`constant_prediction` where all levels were the same: the map is their mean truth."""
+
+    def __call__(self, levels: npt.ArrayLike) -> FloatArray:
+        """Activations [n] for predicted levels [n]: linear in between, clamped outside."""
+        return np.interp(finite_vector(levels, "levels"), self.levels, self.activations)
+
+
 def fit_linear(levels: npt.ArrayLike, true: npt.ArrayLike) -> LinearCalibration | None:
     """Least squares true ~ slope · level + intercept.
 
@@ -145,6 +164,49 @@ def fit_percentile(levels: npt.ArrayLike, true: npt.ArrayLike) -> PercentileCali
         return None
     status = Status.CONSTANT_PREDICTION if is_constant(s) else Status.OK
     return PercentileCalibration(np.sort(s), np.sort(t), status)
+
+
+def fit_isotonic(levels: npt.ArrayLike, true: npt.ArrayLike) -> IsotonicCalibration | None:
+    """Least squares over all maps that never fall (pool adjacent violators).
+
+    Unlike a line it can change a correlation, and mends a simulator that is right in its order and
+    wrong in its steps. A simulator that is wrong in its order gets a constant.
+
+    Args:
+        levels: [n_tokens] predicted, of the `calibrate` split.
+        true: [n_tokens] true activations of the same tokens.
+
+    Returns:
+        The fitted map, or `None` where there is no token to fit on.
+
+    Raises:
+        ValueError: if lengths differ or a value is NaN or infinite.
+    """
+    from scipy.optimize import isotonic_regression
+
+    s, t = _fit_inputs(levels, true)
+    if s.size == 0:
+        return None
+    seen, group, counts = np.unique(s, return_inverse=True, return_counts=True)
+    means = np.bincount(group, weights=t) / counts
+    fitted = np.asarray(isotonic_regression(means, weights=counts).x, dtype=np.float64)
+    status = Status.CONSTANT_PREDICTION if is_constant(s) else Status.OK
+    return IsotonicCalibration(seen, fitted, status)
+
+
+def fit_calibration(name: str, levels: npt.ArrayLike, true: npt.ArrayLike) -> Calibration | None:
+    """Fit the calibration called `name`: `linear`, `percentile` or `isotonic`.
+
+    Returns:
+        The fitted map, or `None` where there is no token to fit on.
+
+    Raises:
+        ValueError: for another name; otherwise as the fits.
+    """
+    fits = {"linear": fit_linear, "percentile": fit_percentile, "isotonic": fit_isotonic}
+    if name not in fits:
+        raise ValueError(f"calibration must be one of {', '.join(fits)}, not {name!r}")
+    return fits[name](levels, true)
 
 
 def _fit_inputs(levels: npt.ArrayLike, true: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

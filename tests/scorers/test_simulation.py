@@ -1,6 +1,7 @@
 """What a score is made of where simulations know some tokens only."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,3 +96,57 @@ def test_constant_truth_is_undefined_and_not_the_simulators_fault() -> None:
     with pytest.raises(StopIteration) as end:
         steps.send([simulation(1.0)])
     assert (end.value.value.status, end.value.value.value) == (Status.UNDEFINED_TRUTH, None)
+
+
+def calibrated(name: str, own: list[Simulation], fitted_on: list[Simulation] | None) -> Score:
+    """A score; its calibration is fitted on the same windows in `calibrate`, activations doubled."""
+    made = job(0)
+    if fitted_on is not None:
+        others = [
+            replace(w, split=Split.CALIBRATE, activations=2 * w.activations)
+            for w in made.record.records
+        ]
+        record = replace(made.record, records=(*made.record.records, *others))
+        made = replace(made, record=record)
+    steps = SimulationScorer("made", n_replicates=100, calibration=name).score(made)
+    asked = next(steps)
+    assert len(asked) == 1 + (fitted_on is not None and name != "none")
+    with pytest.raises(StopIteration) as end:
+        steps.send([own, *([fitted_on] if len(asked) == 2 else [])])
+    return end.value.value
+
+
+@pytest.mark.parametrize("name", ["linear", "isotonic"])
+def test_a_calibration_is_fitted_on_calibrate_and_applied_to_test(name):
+    score = calibrated(name, simulation(1.0), simulation(1.0))
+    # Twice the truth on `calibrate`: 1 - mean((t - 2t)^2) / mean(t^2) = 0.
+    assert score.details["calibrated_rsquared_score"] == pytest.approx(0.0, abs=1e-6)
+    assert score.details["calibrated_correlation"] == pytest.approx(1.0)
+    assert score.details["n_calibration_tokens"] == N_WINDOWS * (LENGTH - 1)
+    assert score.details["calibration_status"] == "ok"
+    assert score.details["rsquared_score"] == pytest.approx(1.0)
+    assert score.value == pytest.approx(1.0)
+
+
+def test_without_windows_to_calibrate_on_there_is_a_score_and_no_calibrated_one():
+    score = calibrated("linear", simulation(1.0), None)
+    assert score.value == pytest.approx(1.0)
+    assert score.details["calibrated_rsquared_score"] is None
+    assert score.details["calibration_status"] == "insufficient_data"
+
+
+def test_a_simulation_of_calibrate_that_knows_nothing_is_no_calibration():
+    score = calibrated("isotonic", simulation(1.0), simulation(0.0))
+    assert score.details["calibration_status"] == "insufficient_data"
+    assert score.details["calibrated_correlation"] is None
+
+
+def test_a_score_without_a_known_token_has_no_calibrated_one() -> None:
+    score = calibrated("linear", simulation(0.0), simulation(1.0))
+    assert score.status is Status.FAILED
+    assert score.details["calibrated_rsquared_score"] is None
+
+
+def test_no_calibration_asks_for_nothing_more():
+    score = calibrated("none", simulation(1.0), simulation(1.0))
+    assert not [name for name in score.details if "calibrat" in name]

@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from autointerp.records import Status
-from autointerp.stats import fit_linear, fit_percentile, normalise_levels
+from autointerp.stats import (
+    fit_calibration,
+    fit_isotonic,
+    fit_linear,
+    fit_percentile,
+    normalise_levels,
+)
 
 
 def test_every_normalisation_of_the_original_code_is_reproduced(reference):
@@ -75,3 +81,47 @@ def test_nothing_to_fit_on_is_none():
 def test_pairs_that_do_not_match_are_refused():
     with pytest.raises(ValueError, match="2 levels, but 1 true"):
         fit_linear([1.0, 2.0], [1.0])
+
+
+def pooled_by_hand(levels, true):
+    """Pool adjacent violators, block by block: the textbook's way."""
+    order = np.argsort(levels, kind="stable")
+    blocks = []
+    for level in np.unique(levels):
+        values = np.asarray(true)[order][np.asarray(levels)[order] == level]
+        blocks.append([[level], list(values)])
+        while len(blocks) > 1 and np.mean(blocks[-2][1]) >= np.mean(blocks[-1][1]):
+            last = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1]]
+    return {level: np.mean(values) for seen, values in blocks for level in seen}
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(-100, 100)), min_size=1, max_size=30))
+def test_isotonic_calibration_pools_what_falls(pairs):
+    levels, true = (np.array(column, float) for column in zip(*pairs, strict=True))
+    fit = fit_isotonic(levels, true)
+    expected = pooled_by_hand(levels, true)
+    assert fit is not None
+    assert fit(list(expected)) == pytest.approx(list(expected.values()), abs=1e-6)
+    grid = fit(np.linspace(-1, 11, 50))
+    assert (np.diff(grid) >= -1e-9).all()
+
+
+def test_isotonic_calibration_mends_steps_that_a_line_cannot():
+    levels = np.arange(10.0)
+    true = np.exp(levels)
+    line, best = fit_linear(levels, true), fit_isotonic(levels, true)
+    assert best(levels) == pytest.approx(true)
+    assert np.corrcoef(line(levels), true)[0, 1] < 0.8
+
+
+def test_a_simulator_in_the_wrong_order_gets_a_constant():
+    fit = fit_isotonic([0.0, 1.0, 2.0], [5.0, 3.0, 1.0])
+    assert fit([0.0, 2.0]).tolist() == pytest.approx([3.0, 3.0])
+
+
+def test_nothing_to_fit_on_is_no_calibration():
+    for name in ("linear", "percentile", "isotonic"):
+        assert fit_calibration(name, [], []) is None
+    with pytest.raises(ValueError, match="linear, percentile, isotonic"):
+        fit_calibration("quadratic", [1.0], [1.0])
