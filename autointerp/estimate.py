@@ -141,6 +141,7 @@ class _Estimator:
         self.timing = timing
         self.config = run.config
         self.recorded = self._is_recorded()
+        self.real = self.recorded or bool(run.parts.imported)
         self.n_units = len(run.units) if self.recorded else _n_units(run)
         self.sample = self._sample(min(sample, max(1, self.n_units)))
         self.counter = self._counter()
@@ -152,7 +153,7 @@ class _Estimator:
         notes = [
             f"prompts of {len(self.sample)} of {self.n_units:,} units, tokens {self.counter.how}"
         ]
-        if not self.recorded:
+        if not self.real:
             notes.append("nothing is recorded yet: units are made up from the sampling design")
         if any(stage.usd is None for stage in stages):
             unknown = sorted({stage.model for stage in stages if stage.usd is None})
@@ -164,7 +165,7 @@ class _Estimator:
                 "to 24 hours a round"
             )
         return RunEstimate(
-            basis="records" if self.recorded else "design",
+            basis="records" if self.real else "design",
             n_units=self.n_units,
             n_sampled=len(self.sample),
             counted=self.counter.how,
@@ -313,8 +314,8 @@ class _Estimator:
         model = self.config.llm.model
         is_local = model.startswith("local/")
         prompts = [self.counter.prompt(one.request) for one in asked]
-        outputs = [self.counter.text(one.answer) + 1 for one in asked]
         most = [one.request.max_tokens for one in asked]
+        outputs = [min(self.counter.text(one.answer) + 1, one.request.max_tokens) for one in asked]
         prefix = 0 if is_local else _common_start([one.request for one in asked], self.counter)
         calls = round(len(asked) * scale)
         cached = prefix * max(0, calls - 1) if prefix >= CACHED_PREFIX else 0
@@ -338,8 +339,7 @@ class _Estimator:
                 calls=calls,
                 input_tokens=round(sum(prompts) * scale),
                 cached_tokens=cached,
-                output_tokens=round(sum(min(o, m) for o, m in zip(outputs, most, strict=True))
-                                    * scale),
+                output_tokens=round(sum(outputs) * scale),
                 most_output_tokens=round(sum(most) * scale),
                 usd=usd(cached_each, outputs),
                 usd_batch=usd(0, outputs, batch=not is_local),
