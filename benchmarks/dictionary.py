@@ -5,6 +5,7 @@ prompts, driver, cache, ledger, scores, store. The worker process is killed twic
 way and started again; what the stubs were asked in all its lives is counted.
 
     python benchmarks/dictionary.py --units 16384
+    python benchmarks/dictionary.py --real 14000    # no stub: the shipped dictionary, LLM-free
 
 | key | |
 |---|---|
@@ -291,11 +292,67 @@ def eta_errors(rows: Sequence[Sequence[Any]]) -> dict[str, float]:
     return found
 
 
+def real(folder: Path, max_tokens: int) -> dict[str, Any]:
+    """Every latent of the shipped dictionary, by the methods that ask no language model.
+
+    Both explainers explain all latents that fire often enough; the token table is scored.
+    """
+    from autointerp.config import RunConfig, parse_config
+    from autointerp.progress import Silent
+    from autointerp.runner import Run
+
+    explainers = [
+        {"name": "token_lookup", "type": "token_lookup"},
+        {"name": "top_tokens", "type": "top_tokens"},
+    ]
+    data: dict[str, Any] = {
+        "name": "real",
+        "output": str(folder / "run"),
+        "subjects": {"subject": {"model": "smollm2"}},
+        "corpus": {
+            "path": "demo", "max_tokens": max_tokens, "max_tokens_per_document": 121,
+            "sequence_length": 121, "window_length": 24,
+        },
+        "sources": {"features": {"type": "sae", "path": "demo"}},
+        "units": {"sample": None},
+        "score": {"shuffled_donors": 5},
+    }  # fmt: skip
+    seconds: dict[str, float] = {}
+    for chosen, until in ((explainers, "explain"), (explainers[:1], "score")):
+        config = parse_config({**data, "explainers": chosen}, RunConfig, "benchmark")
+        run = Run(config, Silent(), None)
+        run.execute(until)
+        for stage, spent in run.seconds.items():
+            seconds[stage] = max(spent, seconds.get(stage, 0.0))
+    with sqlite3.connect(folder / "run" / "results.sqlite") as db:
+        scores = dict(db.execute("SELECT status, COUNT(*) FROM scores GROUP BY status").fetchall())
+        (n_explained,) = db.execute(
+            "SELECT COUNT(*) FROM explanations WHERE status = 'ok'"
+        ).fetchone()
+        (mean_lift,) = db.execute("SELECT AVG(lift) FROM scores WHERE status = 'ok'").fetchone()
+    return {
+        "corpus_tokens": max_tokens,
+        "explanations": n_explained,
+        "scores": scores,
+        "mean_lift_of_token_lookup": mean_lift,
+        "seconds": seconds,
+        "records_bytes": sum(p.stat().st_size for p in (folder / "run").rglob("*.parquet")),
+        "results_bytes": (folder / "run" / "results.sqlite").stat().st_size,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--units", type=int, default=16384)
     parser.add_argument("--worker", type=Path, default=None)
+    parser.add_argument("--real", type=int, metavar="TOKENS", default=None,
+                        help="every latent of the shipped dictionary instead, on so many tokens")  # fmt: skip
     options = parser.parse_args()
+    if options.real is not None:
+        with tempfile.TemporaryDirectory() as name:
+            print(json.dumps(real(Path(name), options.real), indent=1))
+        return
     if options.worker is not None:
         worker(options.worker, options.units)
         return
