@@ -216,7 +216,10 @@ class HostedClient(ABC):
     def _note(self, problem: Problem, slot: Slot) -> None:
         """Learn from a failed attempt."""
         if problem.busy:
-            self.limiter.slow_down(slot.sent_at, problem.retry_after)
+            # A pause that nobody will wait for holds nobody.
+            wait = problem.retry_after
+            patient = wait is not None and wait <= self.options.give_up_after
+            self.limiter.slow_down(slot.sent_at, wait if patient else None)
         if problem.kind == "again":
             self._say(self._health.failed(problem, self.options.give_up_after))
         else:
@@ -236,11 +239,15 @@ class HostedClient(ABC):
         if problem.kind == "everything":
             raise AutointerpError(f"{self.name}: {problem.reason}; {_remedy(problem)}")
         if tries.nobody_answers:
+            patience = self.options.give_up_after
+            what = (
+                f"asks for a pause of {_minutes(problem.retry_after)}"
+                if problem.retry_after is not None and problem.retry_after > patience
+                else f"has given nothing but errors for {_minutes(self._health.down_for())}"
+            )
             raise ProviderDownError(
-                f"{self.name} has given nothing but errors for "
-                f"{_minutes(self._health.down_for())} (llm.give_up_after: "
-                f"{self.options.give_up_after:g} seconds); the last: {problem.reason}. What was "
-                "answered is saved: run the same command again to go on"
+                f"{self.name} {what} (llm.give_up_after: {patience:g} seconds); the last: "
+                f"{problem.reason}. What was answered is saved: run the same command again to go on"
             )
         times = f" ({tries.attempts} attempts)" if tries.attempts > 1 else ""
         status = ResponseStatus.REFUSED if problem.kind == "refused" else ResponseStatus.FAILED
@@ -290,11 +297,14 @@ class _Tries:
         options = self._client.options
         if problem is None:
             return True
+        wait = problem.retry_after or 0.0
+        if wait > options.give_up_after:
+            self.nobody_answers = True
+            return True
         if health.last_answer >= self._started:
             self._busy += problem.busy
             counted = state.attempt_number - self._busy + self._busy / _BUSY_ATTEMPTS
             return counted >= options.max_attempts
-        wait = problem.retry_after or 0.0
         self.nobody_answers = health.down_for() + wait > options.give_up_after
         return self.nobody_answers
 
@@ -363,7 +373,10 @@ def _scrubbed(response: Response) -> Response:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+    """`40 seconds`, `6 minutes`, `24 hours`."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.0f} hours"
 
 
 def _remedy(problem: Problem) -> str:
