@@ -12,7 +12,7 @@ from autointerp.recording.samples import Samples, runs
 from autointerp.recording.statistics import SHOWN_TOKENS, SplitAccumulator
 from autointerp.recording.windows import WindowTable
 from autointerp.records import SPLITS, Split, UnitRecord
-from autointerp.store.rows import RECORD_SCHEMA, UNIT_SCHEMA, unit_of
+from autointerp.store.rows import RECORD_SCHEMA, UNIT_SCHEMA, unit_of, window_rows
 
 UNITS_A_TABLE = 2048
 """Units whose rows are built together: some hundred thousand records, tens of megabytes."""
@@ -63,7 +63,7 @@ def finished_units(
     parents = {sequence.sequence_id: sequence for sequence in windows.sequences}
     for rows, units in finished_tables(recording, windows, design, vocabulary):
         by_unit: dict[tuple[int, int], list[dict[str, object]]] = {}
-        for row in rows.to_pylist():
+        for row in window_rows(rows):
             by_unit.setdefault((row["index"], row["polarity"]), []).append(row)
         for unit in units.to_pylist():
             own = by_unit.get((unit["index"], unit["polarity"]), [])

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,19 @@ def record_row(record: ActivationRecord) -> dict[str, Any]:
         "kind": record.kind,
         "hard_by": record.hard_by,
     }
+
+
+def window_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows of records/SOURCE.parquet as `record_of` reads them: lists of numbers as arrays."""
+    lists = [name for name in ("positions", "shares") if name in table.column_names]
+    rows = table.drop_columns(lists).to_pylist()
+    for name in lists:
+        column = table[name].combine_chunks()
+        values = column.values.to_numpy(zero_copy_only=False)
+        ends = column.offsets.to_numpy()
+        for row, (first, last) in zip(rows, pairwise(ends.tolist()), strict=True):
+            row[name] = values[first:last]
+    return rows
 
 
 def record_of(

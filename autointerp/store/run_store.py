@@ -1,7 +1,7 @@
 """The run directory: what is on disk, in which form, and how it is written whole or not at all.
 
     config.yaml  provenance.json  corpus.parquet  vocabulary.parquet
-    records/SOURCE.parquet             one row per unit and window, 16 units a row group
+    records/SOURCE.parquet             one row per unit and window, 32 units a row group
     records/SOURCE.statistics.parquet  one row per unit
     records/SOURCE.output.parquet      one row per index: promoted tokens, nearest units
     results.sqlite                     explanations, simulations, scores, ledger (WAL, one writer)
@@ -37,6 +37,7 @@ from autointerp.records import (
 from autointerp.store import corpus_files
 from autointerp.store.corpus_files import DocumentFacts, TokenTable
 from autointerp.store.files import (
+    PARQUET,
     batched,
     check_schema,
     file_key,
@@ -64,10 +65,12 @@ from autointerp.store.rows import (
     unit_of,
     unit_row,
     unpack_simulations,
+    window_rows,
 )
 
-UNITS_PER_ROW_GROUP = 16
-"""A unit is read in milliseconds, a file of them stays small."""
+UNITS_PER_ROW_GROUP = 32
+"""A unit is read in milliseconds: fewer to a group, and opening a file of many groups takes longer
+than reading one."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -115,7 +118,8 @@ class RunStore:
         self.folder = Path(folder)
         self._database: sqlite3.Connection | None = None
         self._ledger: Ledger | None = None
-        self._groups: dict[str, tuple[pq.ParquetFile, dict[UnitId, tuple[int, int]]]] = {}
+        self._groups: dict[str, dict[tuple[int, int], tuple[int, int]]] = {}
+        """Source → index and polarity of a unit → its row and its windows' row group."""
         self._outputs: dict[str, OutputSideFile | None] = {}
 
     @property
@@ -190,15 +194,15 @@ class RunStore:
         """Write the records of a source from its rows; returns the number of units.
 
         Args:
-            tables: (rows of RECORD_SCHEMA, rows of UNIT_SCHEMA) of consecutive units, a multiple of
-                `UNITS_PER_ROW_GROUP` but for the last; the first are ordered as the second.
+            tables: (rows of RECORD_SCHEMA, rows of UNIT_SCHEMA) of consecutive units, the first
+                ordered as the second; best a multiple of `UNITS_PER_ROW_GROUP` units.
         """
         self.records_folder.mkdir(parents=True, exist_ok=True)
         path = self.records_folder / f"{source}.parquet"
         partial = path.with_name(f".{path.name}.partial")
         written: list[pa.Table] = []
         n_groups = 0
-        with pq.ParquetWriter(partial, stamped(RECORD_SCHEMA, key), compression="zstd") as writer:
+        with pq.ParquetWriter(partial, stamped(RECORD_SCHEMA, key), **PARQUET) as writer:
             for rows, units in tables:
                 bounds = _row_bounds(rows, units)
                 groups = np.full(len(units), -1, np.int32)
@@ -285,23 +289,25 @@ class RunStore:
             columns = ["index", "polarity", "row_group"]
             table = read_table(statistics, columns)
             places = zip(*(table[name].to_pylist() for name in columns), strict=True)
-            index = {
-                UnitId(unit.source, number, polarity): (place, group)
+            self._groups[unit.source] = {
+                (number, polarity): (place, group)
                 for place, (number, polarity, group) in enumerate(places)
             }
-            self._groups[unit.source] = (pq.ParquetFile(statistics), index)
-        statistics_file, index = self._groups[unit.source]
-        if unit not in index:
+        index = self._groups[unit.source]
+        if (unit.index, unit.polarity) not in index:
             raise AutointerpError(f"unit {unit} was not recorded in {self.folder}")
-        place, group = index[unit]
-        part = statistics_file.read_row_group(place // UNITS_PER_ROW_GROUP)
-        row = part.slice(place % UNITS_PER_ROW_GROUP, 1).to_pylist()[0]
+        place, group = index[unit.index, unit.polarity]
+        file = pq.ParquetFile(self.records_folder / f"{unit.source}.statistics.parquet")
+        # As the file was written, which may be by an earlier version.
+        size = file.metadata.row_group(0).num_rows
+        part = file.read_row_group(place // size, use_threads=False)
+        row = part.slice(place % size, 1).to_pylist()[0]
         records: list[dict[str, Any]] = []
         if group >= 0:
             file = pq.ParquetFile(self.records_folder / f"{unit.source}.parquet")
             rows = file.read_row_group(group, use_threads=False)
             own = (pc.field("index") == unit.index) & (pc.field("polarity") == unit.polarity)
-            records = rows.filter(own).to_pylist()
+            records = window_rows(rows.filter(own))
         return unit_of(unit.source, row, records, parents, vocabulary)
 
     # ------------------------------------------------------------------ results

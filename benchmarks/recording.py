@@ -1,0 +1,316 @@
+"""Recording against the least it could cost, on the shipped corpus: prints JSON.
+
+    python benchmarks/recording.py --case topk --tokens 20000
+    python benchmarks/recording.py --case all --delphi-python /path/to/python
+
+The limit is the same forward passes, stopped at the same block, with the encode matmul and the
+activation function (top-k, threshold) alone; recording adds statistics, samples of all strata and
+splits, checkpoints and Parquet. Both are timed in alternating pairs, on the wall and in CPU time of
+the whole process; ratios are medians over pairs, and only ratios within one run mean anything.
+
+Weights of the dictionaries are random: rows of the decoder in pairs of cosine about 0.7, so that
+units have neighbours, encoder = decoder transposed, thresholds set so that the mean number of active
+latents is what the case says. Times do not depend on what latents mean.
+"""
+
+import argparse
+import gc
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autointerp import resources
+from autointerp.executor import LocalExecutor
+from autointerp.progress import Silent
+from autointerp.recording.corpus import read_corpus, sequences_of_corpus, vocabulary
+from autointerp.recording.design import SamplingDesign
+from autointerp.recording.memory import memory_need
+from autointerp.recording.passes import record_corpus
+from autointerp.recording.recorder import window_facts
+from autointerp.recording.windows import WindowTable
+from autointerp.records import Sequence
+from autointerp.store import RunStore
+from autointerp.subject import Subject, load_subject
+from autointerp.units import Neurons, SaeLatents, SparseAutoencoder, UnitSource
+
+CASES = ("topk", "jumprelu", "neurons", "all_neurons")
+
+
+@dataclass
+class Setting:
+    """What is recorded and how."""
+
+    subject: Subject
+    sources: list[UnitSource]
+    sequences: list[Sequence]
+    vocabulary: list[str]
+    window_length: int
+    batch_tokens: int
+    design: SamplingDesign
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(len(sequence.token_ids) for sequence in self.sequences)
+
+
+def random_sae(architecture: str, d_in: int, n_latents: int, k: int, hidden: Tensor) -> Any:
+    """A dictionary of random directions whose mean L0 on `hidden` is k."""
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(n_latents // 2, d_in, generator=generator)
+    noise = torch.randn(n_latents // 2, d_in, generator=generator)
+    W_dec = torch.stack([half, half + noise], dim=1).reshape(n_latents, d_in)
+    W_dec = W_dec / W_dec.norm(dim=1, keepdim=True)
+    mean = hidden.mean(0)
+    sae = SparseAutoencoder(
+        architecture, W_dec.T.contiguous(), torch.zeros(n_latents), mean, W_dec, mean,
+        k=k if architecture == "topk" else None,
+    )  # fmt: skip
+    if architecture == "jumprelu":
+        z = sae.pre_activations(hidden[:1024])
+        sae.threshold = torch.quantile(z[:256], 1 - k / n_latents, dim=0).clamp_min(1e-3)
+    return sae
+
+
+def corpus_sequences(subject: Subject, length: int, n_tokens: int) -> list[Sequence]:
+    """Whole sequences of `length` tokens of the shipped corpus; taken again where it ends."""
+    corpus = read_corpus(resources.shipped_path("demo", "corpus.jsonl"))
+    found = sequences_of_corpus(
+        corpus, subject.tokenizer, length=length, n_masked_start=1, min_length=length,
+        max_tokens=None,
+    )  # fmt: skip
+    wanted = max(1, n_tokens // length)
+    return [
+        Sequence(**{**vars(s), "sequence_id": f"{s.sequence_id[:-2]}{turn:02x}"})
+        for turn in range(-(-wanted // len(found)))
+        for s in found
+    ][:wanted]
+
+
+def setting_of(case: str, options: argparse.Namespace) -> Setting:
+    """Load the model and make the units of one case."""
+    subject = load_subject("smollm2", device="cpu")
+    place = f"blocks.{options.block}.hook_resid_post"
+    sequences = corpus_sequences(subject, options.sequence_length, options.tokens)
+    ids = torch.stack([torch.from_numpy(s.token_ids).long() for s in sequences[:8]])
+    sources: list[UnitSource]
+    if case == "neurons":
+        place = f"blocks.{options.block}.mlp.hook_post"
+        sources = [Neurons.of("neurons", "subject", subject, place)]
+    elif case == "all_neurons":
+        sources = [
+            Neurons.of(f"neurons{i}", "subject", subject, f"blocks.{i}.mlp.hook_post")
+            for i in range(subject.n_blocks)
+        ]
+    else:
+        hidden = subject.run(ids, [place])[place].flatten(0, 1)
+        k = options.k if case == "topk" else round(options.density * options.latents)
+        sae = random_sae(case, subject.d_model, options.latents, k, hidden)
+        sources = [SaeLatents.of("latents", "subject", subject, sae, place)]
+    design = SamplingDesign("default", options.window_length, 0)
+    return Setting(
+        subject, sources, sequences, vocabulary(subject.tokenizer), options.window_length,
+        options.batch_tokens, design,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def run_limit(setting: Setting) -> dict[str, float]:
+    """Truncated forward, encode matmul and activation function alone."""
+    size = max(1, setting.batch_tokens // len(setting.sequences[0].token_ids))
+    points = sorted({source.read_at for source in setting.sources})
+    n_active = n_tokens = 0
+    for start in range(0, len(setting.sequences), size):
+        part = setting.sequences[start : start + size]
+        ids = torch.stack([torch.from_numpy(s.token_ids).long() for s in part])
+        found = setting.subject.run(ids, points)
+        for source in setting.sources:
+            if isinstance(source, SaeLatents):
+                hidden = found[source.read_at].flatten(0, 1)
+                if source.sae.architecture == "topk":
+                    values, _ = source.sae.encode_topk(hidden)
+                else:
+                    values = source.sae.encode(hidden)
+                if start == 0:
+                    n_active += int((values > 0).sum())
+                    n_tokens += len(values)
+    return {"mean_l0": n_active / n_tokens} if n_tokens else {}
+
+
+def run_recording(setting: Setting, folder: Path) -> None:
+    """Everything: windows, the pass with its checkpoints, records and statistics on disk."""
+    store = RunStore(folder)
+    windows = WindowTable.of(setting.sequences, setting.window_length, 1)
+    finished = record_corpus(
+        windows,
+        setting.vocabulary,
+        setting.subject,
+        {f"key of {source.name}": source for source in setting.sources},
+        setting.design,
+        checkpoint=store.records_folder / ".recording",
+        shard_tokens=8256,
+        batch_tokens=setting.batch_tokens,
+        executor=LocalExecutor(),
+        reporter=Silent(),
+    )
+    for key, source, tables in finished:
+        store.write_record_tables(source.name, key, tables)
+
+
+@dataclass
+class Cost:
+    """What one run took."""
+
+    wall: float
+    cpu: float
+    peak_extra: int
+    """Bytes of resident memory at the peak over those at the start."""
+
+
+def timed(work: Callable[[], Any]) -> tuple[Cost, Any]:
+    """Run and measure; memory is sampled every 20 ms."""
+    gc.collect()
+    with peak_memory() as peak:
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Cost(wall, cpu, peak()), result
+
+
+@contextmanager
+def peak_memory() -> Iterator[Callable[[], int]]:
+    """Resident memory over what it was at the start."""
+    page = resource.getpagesize()
+    stop = threading.Event()
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * page
+
+    start = largest = resident()
+
+    def watch() -> None:
+        nonlocal largest
+        while not stop.wait(0.02):
+            largest = max(largest, resident())
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda: largest - start
+    finally:
+        stop.set()
+        thread.join()
+
+
+def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One case: alternating pairs of the limit and the recording."""
+    setting = setting_of(case, options)
+    limits: list[Cost] = []
+    records: list[Cost] = []
+    facts: dict[str, float] = {}
+    size = 0
+    run_limit(Setting(**{**vars(setting), "sequences": setting.sequences[:8]}))
+    for number in range(options.pairs):
+        with tempfile.TemporaryDirectory() as folder:
+            both = [("limit", lambda: run_limit(setting)),
+                    ("record", lambda f=Path(folder): run_recording(setting, f))]  # fmt: skip
+            for name, work in both if number % 2 == 0 else reversed(both):
+                cost, result = timed(work)
+                (limits if name == "limit" else records).append(cost)
+                facts |= result or {}
+            size = sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+    need = memory_need(setting.sources, setting.design, setting.batch_tokens)
+    windows = window_facts(WindowTable.of(setting.sequences, setting.window_length, 1), 0, 1)
+    return {
+        "case": case,
+        "n_units": sum(s.n_units * len(s.polarities) for s in setting.sources),
+        "n_tokens": setting.n_tokens,
+        "window_length": setting.window_length,
+        "windows_a_sequence": len(windows.numbers),
+        **facts,
+        "pairs": options.pairs,
+        "ratio_to_limit": median(r.wall / b.wall for r, b in zip(records, limits, strict=True)),
+        "ratio_to_limit_cpu": median(r.cpu / b.cpu for r, b in zip(records, limits, strict=True)),
+        "ratios": [round(r.wall / b.wall, 3) for r, b in zip(records, limits, strict=True)],
+        "limit_seconds": median(c.wall for c in limits),
+        "record_seconds": median(c.wall for c in records),
+        "tokens_per_second": setting.n_tokens / median(c.wall for c in records),
+        "peak_extra_bytes": max(c.peak_extra for c in records),
+        "peak_extra_bytes_of_limit": max(c.peak_extra for c in limits),
+        "peak_extra_bytes_by_formula": need.total,
+        "bytes_on_disk": size,
+    }
+
+
+def delphi(options: argparse.Namespace, ours: dict[str, Any]) -> dict[str, Any]:
+    """The comparison, in a process of its own; null where delphi is not installed."""
+    python = options.delphi_python or sys.executable
+    script = Path(__file__).with_name("recording_delphi.py")
+    if not script.exists():
+        return {"speedup_vs_delphi": None}
+    found = subprocess.run([python, "-c", "import delphi"], capture_output=True, check=False)
+    if found.returncode:
+        return {"speedup_vs_delphi": None, "delphi": "not installed"}
+    command = [python, str(script), "--tokens", str(options.delphi_tokens)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"speedup_vs_delphi": None, "delphi": done.stderr[-2000:]}
+    theirs = json.loads(done.stdout)
+    per_token = ours["record_seconds"] / ours["n_tokens"]
+    return {
+        "speedup_vs_delphi": theirs["seconds_a_token"] / per_token,
+        "delphi": theirs,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", default="all", choices=["all", *CASES])
+    parser.add_argument("--tokens", type=int, default=40_960)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--latents", type=int, default=16_384)
+    parser.add_argument("--k", type=int, default=32)
+    parser.add_argument("--density", type=float, default=0.015, help="of the JumpReLU dictionary")
+    parser.add_argument("--block", type=int, default=15)
+    parser.add_argument("--sequence-length", type=int, default=256)
+    parser.add_argument("--window-length", type=int, default=32)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--delphi-python", help="a Python that has eai-delphi")
+    parser.add_argument("--delphi-tokens", type=int, default=8_192)
+    parser.add_argument("--profile", help="write a profile of one recording here, time nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.profile:
+        import cProfile
+
+        setting = setting_of(options.case, options)
+        folder = Path(tempfile.mkdtemp())
+        cProfile.runctx("run_recording(setting, folder)", globals(), locals(), options.profile)
+        shutil.rmtree(folder)
+        return
+    cases = CASES if options.case == "all" else (options.case,)
+    report: dict[str, Any] = {"threads": options.threads, "device": "cpu: not measured on a GPU"}
+    for case in cases:
+        report[case] = measure(case, options)
+        print(case, json.dumps(report[case]), file=sys.stderr)
+    if "topk" in report:
+        report |= delphi(options, report["topk"])
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
