@@ -197,6 +197,7 @@ class _Work(Generic[K, T]):
         self._all_started = False
         self._open: dict[int, _Job[K, T]] = {}
         self._handlers, self._batch_size = handlers, batch_size
+        self._streams = {k: h for k, h in handlers.items() if isinstance(h, Stream)}
         self._on_done, self._on_error, self._wake = on_done, on_error, wake
         self._queues: dict[type, deque[_Asked]] = {kind: deque() for kind in handlers}
         self._flying: dict[concurrent.futures.Future[Any], _Asked] = {}
@@ -214,9 +215,9 @@ class _Work(Generic[K, T]):
             if self._arrived:
                 continue
             for kind, queue in self._queues.items():
-                handler = self._handlers[kind]
-                if queue and not isinstance(handler, Stream):
+                if queue and kind not in self._streams:
                     n = min(len(queue), self._batch_size)
+                    handler: Any = self._handlers[kind]
                     return _Batch(kind, handler, [queue.popleft() for _ in range(n)])
             if self._flying:
                 return "wait"
@@ -246,7 +247,7 @@ class _Work(Generic[K, T]):
             self._all_started = True
             for _, steps in self._unstarted:
                 steps.close()
-        return [handler for handler in self._handlers.values() if isinstance(handler, Stream)]
+        return list(self._streams.values())
 
     def _start(self) -> None:
         """Start jobs until every handler has something to do."""
@@ -265,8 +266,8 @@ class _Work(Generic[K, T]):
 
     def _enough(self, kind: type) -> int:
         """Requests of a kind that keep its handler busy: for a stream, the next ones are ready."""
-        handler = self._handlers[kind]
-        return 2 * handler.max_concurrency if isinstance(handler, Stream) else self._batch_size
+        stream = self._streams.get(kind)
+        return self._batch_size if stream is None else 2 * stream.max_concurrency
 
     def _advance(self, job: _Job[K, T], answers: list[Any] | None) -> None:
         """Run a job up to its next requests, and queue them; or end it."""
@@ -308,9 +309,9 @@ class _Work(Generic[K, T]):
     def _send(self) -> bool:
         """Give streams what they have room for; returns whether a job moved on by that."""
         moved = False
-        for kind, queue in self._queues.items():
-            stream = self._handlers[kind]
-            if not queue or not isinstance(stream, Stream):
+        for kind, stream in self._streams.items():
+            queue = self._queues[kind]
+            if not queue:
                 continue
             room = self._enough(kind) - self._n_flying[kind]
             sent = [queue.popleft() for _ in range(min(room, len(queue)))]
