@@ -346,8 +346,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--units", type=int, default=16384)
     parser.add_argument("--worker", type=Path, default=None)
-    parser.add_argument("--real", type=int, metavar="TOKENS", default=None,
-                        help="every latent of the shipped dictionary instead, on so many tokens")  # fmt: skip
+    about = "every latent of the shipped dictionary instead, on so many tokens"
+    parser.add_argument("--real", type=int, metavar="TOKENS", default=None, help=about)
     options = parser.parse_args()
     if options.real is not None:
         with tempfile.TemporaryDirectory() as name:

@@ -229,7 +229,7 @@ class HostedClient(ABC):
         """An error status costs nothing; an answer that never came may have been paid for."""
         if self.meter is None or ticket is None:
             return
-        if problem is not None and problem.status is not None:
+        if problem is not None and (problem.status is not None or not problem.sent):
             self.meter.refused(ticket)
         else:
             self.meter.lost(ticket)

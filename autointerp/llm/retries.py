@@ -20,6 +20,8 @@ RETRIED = frozenset({408, 409, 429})
 
 _NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 _LONGEST_REASON = 500
+_NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
+"""Errors of the HTTP library before anything of a request is sent."""
 
 
 class ProviderDownError(AutointerpError):
@@ -47,6 +49,10 @@ class Problem:
 
     busy: bool = False
     """Whether the provider says that it is asked too much."""
+
+    sent: bool = True
+    """Whether the request can have reached the provider: where no connection came about, nothing
+    is charged."""
 
 
 class ProviderError(Exception):
@@ -77,11 +83,13 @@ def problem_of(error: BaseException) -> Problem | None:
         headers = getattr(getattr(error, "response", None), "headers", None)
         return _problem_of_status(status, body, str(error), headers or {})
     if name == "APITimeoutError":
-        return Problem("again", "no whole answer within the time-out")
+        sent = type(error.__cause__).__name__ not in _NOT_SENT
+        return Problem("again", "no whole answer within the time-out", sent=sent)
     if name == "APIConnectionError":
         cause = error.__cause__
         text = f": {cause}" if cause is not None and str(cause) else ""
-        return Problem("again", _short(f"the connection failed{text}"))
+        sent = type(cause).__name__ not in _NOT_SENT
+        return Problem("again", _short(f"the connection failed{text}"), sent=sent)
     if name in ("APIError", "APIResponseValidationError"):
         return Problem("again", _short(f"the reply cannot be read: {error}"))
     return None

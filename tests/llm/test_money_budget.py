@@ -22,7 +22,7 @@ from autointerp.llm import (
 from autointerp.llm.budget import BudgetSpentError, Limits, Meter, most_input_tokens
 from autointerp.llm.loop import run_sync
 from autointerp.llm.prices import load_prices
-from autointerp.records import UsageError
+from autointerp.records import AutointerpError, UsageError
 from autointerp.store.ledger import Ledger, Reservation, Spending, read_spending
 from tests.llm.fake_server import Asked, FakeServer, Hang, Raw, Reply, Reset, Status
 
@@ -246,3 +246,13 @@ def test_the_ledger_does_not_grow_with_calls(tmp_path: Path) -> None:
     assert (row.requests, row.usd) == (500, pytest.approx(0.5))
     rows, in_flight = read_spending(tmp_path / "results.sqlite")
     assert rows == [dict(vars(row))] and in_flight == 0
+
+
+def test_a_provider_that_cannot_be_reached_charges_nothing(tmp_path: Path) -> None:
+    m = meter(tmp_path)
+    with FakeServer() as server:
+        client = client_of(server, m, tmp_path, max_attempts=3, give_up_after=0.3)
+    with pytest.raises(AutointerpError):
+        client.complete([question(0)])
+    lost, refused = sums(m, ["lost_requests", "refused_requests"])
+    assert lost == 0 and refused >= 1
