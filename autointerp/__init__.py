@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Status,
         UnitId,
     )
-    from autointerp.runner import run
+    from autointerp.runner import run, run_async
     from autointerp.simulators import load_simulator
     from autointerp.stats import score_simulation
     from autointerp.store import RunStore, run_status
@@ -47,6 +47,7 @@ __all__ = [
     "load_simulator",
     "load_subject",
     "run",
+    "run_async",
     "run_status",
     "score_simulation",
 ]
@@ -57,7 +58,7 @@ _HOMES = {
     "autointerp.records": (
         *("AutointerpError", "Explanation", "Score", "Simulation", "Split", "Status", "UnitId"),
     ),
-    "autointerp.runner": ("run",),
+    "autointerp.runner": ("run", "run_async"),
     "autointerp.simulators": ("load_simulator",),
     "autointerp.stats": ("score_simulation",),
     "autointerp.store": ("RunStore", "run_status"),

@@ -6,6 +6,7 @@ Every result has a key, the hash of its inputs; a stage does what has no result 
 So running again continues, and a changed config recomputes what depends on the change.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -87,6 +88,17 @@ def run(
     if until not in STAGES:
         raise AutointerpError(f"there is no stage {until!r}; stages are {', '.join(STAGES)}")
     return Run(config, reporter or Silent(), units).execute(until)
+
+
+async def run_async(
+    config: RunConfig,
+    *,
+    reporter: Reporter | None = None,
+    until: str = "report",
+    units: Sequence[str] | None = None,
+) -> RunResults | None:
+    """As `run`, without blocking the event loop it is awaited in: it works in a thread."""
+    return await asyncio.to_thread(run, config, reporter=reporter, until=until, units=units)
 
 
 def run_folder(config: RunConfig) -> Path:

@@ -1,8 +1,10 @@
 """A whole run with a hosted model: end to end, its cache, and no key in what is written."""
 
+import asyncio
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+import autointerp
+from autointerp.config import LlmConfig
 from autointerp.llm import CachedClient, ClientOptions, Message, Request, ResponseCache, load_client
 from autointerp.records import AutointerpError, Status
 from autointerp.runner import run
@@ -54,6 +58,43 @@ def test_a_run_asks_the_hosted_model_once_and_a_second_run_in_the_folder_not_at_
         rows = results.ledger
         words = [row for row in rows if row["purpose"] == "explain"]
         assert sum(row["requests"] for row in words) == n
+
+
+def test_a_run_in_a_notebook_leaves_its_loop_free(tiny_folder, tmp_path):
+    async def cell(server: FakeServer) -> int:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.01)
+
+        ticking = asyncio.create_task(tick())
+        await autointerp.run_async(hosted(tmp_path, tiny_folder, server), until="explain")
+        ticking.cancel()
+        return ticks
+
+    with FakeServer(answer=lambda _: "words about farms") as server:
+        assert asyncio.run(cell(server)) > 3
+        assert server.count(CHAT) == 3
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    with FakeServer(answer=lambda _: "a number") as server:
+        exec(example.replace("http://127.0.0.1:8000/v1", server.openai_url), {})
+    assert capsys.readouterr().out.count("ok a number") == 100
+
+
+def test_the_configs_of_the_page_are_configs():
+    page = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        LlmConfig.model_validate(yaml.safe_load(example)["llm"])
 
 
 def test_failed_and_refused_answers_are_failed_explanations_with_their_reason(
