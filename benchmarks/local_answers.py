@@ -109,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--n-free", type=int, default=20)
+    parser.add_argument("--only", choices=["detection", "explanation"])
     options = parser.parse_args()
     client = load_client("local/smollm2")
     assert isinstance(client, LocalClient)
@@ -122,6 +123,8 @@ def main() -> None:
         ("detection", detection, parses_as_detection),
         ("explanation", explanation, parses_as_explanation),
     ):
+        if options.only not in (None, name):
+            continue
         requests = [make(group, True) for group in groups]
         free = [make(group, False) for group in groups[: options.n_free]]
         found[name] = {

@@ -99,7 +99,7 @@ def test_constant_truth_is_undefined_and_not_the_simulators_fault() -> None:
 
 
 def calibrated(name: str, own: list[Simulation], fitted_on: list[Simulation] | None) -> Score:
-    """A score; its calibration is fitted on the same windows in `calibrate`, activations doubled."""
+    """A score; calibration sees the same windows in `calibrate`, their activations doubled."""
     made = job(0)
     if fitted_on is not None:
         others = [
