@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from autointerp.config import RunConfig
 from autointerp.estimate import estimate_run
@@ -187,3 +189,10 @@ def test_the_prompts_are_those_in_the_snapshots():
         if os.environ.get("UPDATE_SNAPSHOTS"):
             file.write_text(text + "\n", encoding="utf-8")
         assert text + "\n" == file.read_text(encoding="utf-8"), name
+
+
+def test_the_configs_of_the_page_on_simulators_are_valid(tiny_folder, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "simulators.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(b) for b in re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)]
+    names = {small_config(tmp_path, tiny_folder, **block).simulator.name for block in blocks}
+    assert names == {"structured", "generated", "completions", "trained_head"}
