@@ -9,8 +9,8 @@ splits, checkpoints and Parquet. Both are timed in alternating pairs, on the wal
 the whole process; ratios are medians over pairs, and only ratios within one run mean anything.
 
 Weights of the dictionaries are random: rows of the decoder in pairs of cosine about 0.7, so that
-units have neighbours, encoder = decoder transposed, thresholds set so that the mean number of active
-latents is what the case says. Times do not depend on what latents mean.
+units have neighbours, encoder = decoder transposed, thresholds set so that the mean number of
+active latents is what the case says. Times do not depend on what latents mean.
 """
 
 import argparse
@@ -64,6 +64,7 @@ class Setting:
 
     @property
     def n_tokens(self) -> int:
+        """Tokens that go through the subject."""
         return sum(len(sequence.token_ids) for sequence in self.sequences)
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from autointerp.recording.samples import ordered_by, runs
+from autointerp.recording.samples import runs
 from autointerp.recording.statistics import N_BUCKETS, SplitAccumulator, bucket_of
 
 _UNIT_CHUNK = 256
@@ -117,7 +117,7 @@ class SparseActivity:
         # One row per unit and token id: sums and largest values.
         size = len(statistics.token_counts)
         code = units.astype(np.int64) * size + ids
-        order = ordered_by(code, place)
+        order = np.argsort(code)
         code = code[order]
         if not len(code):
             return
@@ -198,7 +198,7 @@ class DenseActivity:
             sums = np.add.reduceat(x, starts, axis=0)
             maxima = np.maximum.reduceat(x, starts, axis=0)
             table = statistics.table
-            wanted = maxima > table.floor()[units]
+            wanted = maxima > table.floor(units)
             held = row_of[table.tokens[units]]
             unit_of, _ = np.nonzero(held >= 0)
             wanted[held[held >= 0], unit_of] = True

@@ -91,9 +91,11 @@ class TokenTable:
         self.sums.reshape(-1)[place] += sums[held]
         largest = self.maxima.reshape(-1)
         largest[place] = np.maximum(largest[place], maxima[held])
-        floor = self.floor()
-        new = ~held & (maxima > floor[units])
-        missed = floor[units[new]] * counts[tokens[new]]
+        if not len(units):
+            return
+        floor = self.floor(slice(int(units[0]), int(units[-1]) + 1))[units - units[0]]
+        new = ~held & (maxima > floor)
+        missed = floor[new] * counts[tokens[new]]
         self._insert(units[new], tokens[new], sums[new], maxima[new], missed)
 
     def _columns(self, units: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -166,10 +168,11 @@ class TokenTable:
 
         return TokenTable(kept(tokens), kept(maxima), kept(sums), kept(missed))
 
-    def floor(self) -> np.ndarray:
+    def floor(self, units: slice = slice(None)) -> np.ndarray:
         """[n_units] the most a token outside the table can have been: 0 while it is not full."""
-        # Rows are ordered by maximum, empty places last.
-        return np.where(self.tokens[:, -1] >= 0, self.maxima.min(axis=1), np.float32(0))
+        # Empty places come last.
+        is_full = self.tokens[units, -1] >= 0
+        return np.where(is_full, self.maxima[units].min(axis=1), np.float32(0))
 
 
 def _find(needles: np.ndarray, hay: np.ndarray) -> np.ndarray:

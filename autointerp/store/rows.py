@@ -151,7 +151,7 @@ def record_of(
         split=Split(row["split"]),
         stratum=row["stratum"],
         probability=row["probability"],
-        tokens=tuple(vocabulary[i] for i in sequence.token_ids[span]),
+        tokens=tuple(map(vocabulary.__getitem__, sequence.token_ids[span].tolist())),
         activations=np.float32(row["maximum"]) * activations,
         masked=sequence.masked[span],
         kind=row["kind"],
