@@ -29,6 +29,12 @@ def test_the_first_config_of_the_readme_is_valid() -> None:
     assert parse_config(yaml.safe_load(block), RunConfig, "README").name == "mine"
 
 
+def test_the_example_of_the_page_on_cost_is_valid() -> None:
+    page = (ROOT / "docs" / "cost.md").read_text()
+    (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "name: cost" in b)
+    assert parse_config(yaml.safe_load(block), RunConfig, "docs/cost.md").name == "cost"
+
+
 def test_links_in_the_docs_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
