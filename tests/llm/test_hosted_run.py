@@ -60,6 +60,22 @@ def test_a_run_asks_the_hosted_model_once_and_a_second_run_in_the_folder_not_at_
         assert sum(row["requests"] for row in words) == n
 
 
+@pytest.mark.parametrize("command", ["run", "explain", "score"])
+def test_the_cache_is_chosen_on_the_command_line(command, tiny_folder, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from autointerp.cli import app
+
+    seen = []
+    monkeypatch.setattr("autointerp.runner.run", lambda config, **_: seen.append(config.llm.cache))
+    config = small_config(tmp_path, tiny_folder)
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    for options in ([], ["--cache", "off"], ["--cache", "elsewhere.sqlite"]):
+        assert CliRunner().invoke(app, [command, str(path), *options]).exit_code == 0
+    assert seen == ["shared", "off", "elsewhere.sqlite"]
+
+
 def test_a_run_in_a_notebook_leaves_its_loop_free(tiny_folder, tmp_path):
     async def cell(server: FakeServer) -> int:
         ticks = 0
