@@ -1,6 +1,10 @@
 """Batch APIs: the same requests for half the price, paid once whatever happens."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -382,3 +386,27 @@ def test_the_keys_of_batches_are_those_of_live_requests(tmp_path: Path) -> None:
         with process(tmp_path, server, "openai") as client:
             client.complete(asked(3))
             assert sorted(fake.sent) == sorted(request_key(client.live, r) for r in asked(3))
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_process_killed_by_the_system_while_a_batch_runs_goes_on(
+    vendor: str, tmp_path: Path
+) -> None:
+    with FakeServer() as server:
+        fake = FakeBatches(server, polls=10**9)
+        command = [sys.executable, "-m", "tests.llm.batch_worker", str(tmp_path),
+                   server.anthropic_url, vendor]  # fmt: skip
+        worker = subprocess.Popen(command)
+        deadline = time.monotonic() + 120
+        while not (fake.batches and fake.batches[0].looks) and time.monotonic() < deadline:
+            assert worker.poll() is None
+            time.sleep(0.01)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        assert totals(tmp_path)["in_flight"] == 12
+        fake.polls = 0
+        with process(tmp_path, server, vendor) as client:
+            assert all(r.text for r in client.complete(asked(12)))
+        found = totals(tmp_path)
+        assert len(fake.batches) == 1 and found["in_flight"] == 0
+        assert {name: found[name] for name in fake.charged} == fake.charged
