@@ -526,13 +526,22 @@ class Run:
             for key, request in zip(keys, requests, strict=True)
             if self.store.get_simulation(key) is None
         }
+        # What a provider failed to answer is missing now, and asked for again another time.
+        incomplete: dict[str, list[Simulation]] = {}
         if missing:
             pairs = [(request.explanation, request.sequences) for request in missing.values()]
             started = time.monotonic()
             answers = simulator.simulate_many(pairs)
             seconds = time.monotonic() - started
-            for (key, request), answer in zip(missing.items(), answers, strict=True):
-                self.store.put_simulation(key, request.explanation, simulator.name, answer)
+            asks = isinstance(simulator, AskedSimulator)
+            unanswered = simulator.unanswered if asks else {}
+            for place, (key, request) in enumerate(missing.items()):
+                if place in unanswered:
+                    incomplete[key] = answers[place]
+                else:
+                    self.store.put_simulation(
+                        key, request.explanation, simulator.name, answers[place]
+                    )
             count = getattr(simulator, "count_tokens", None)
             spent = Spending(
                 "simulate",
@@ -542,9 +551,9 @@ class Run:
                 seconds=seconds,
             )
             # One that asks has every request of its own in the ledger already.
-            if not isinstance(simulator, AskedSimulator):
+            if not asks:
                 self.store.ledger.settle([], [spent])
-        found = [self.store.get_simulation(key) for key in keys]
+        found = [incomplete.get(key) or self.store.get_simulation(key) for key in keys]
         return [parts for parts in found if parts is not None]
 
     # ------------------------------------------------------------------ report

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from autointerp.llm import LlmClient, Message, Request, Response
+from autointerp.llm import LlmClient, Message, Request, Response, ResponseStatus
 from autointerp.llm.capabilities import Needs, check_needs
 from autointerp.records import AutointerpError, Simulation
 from autointerp.simulators.base import Simulator
@@ -40,6 +40,9 @@ class AskedSimulator(Simulator):
             UsageError: where the model lacks what this simulator needs.
         """
         self.client = client
+        self.unanswered: dict[int, str] = {}
+        """Jobs of the last `simulate_many` some of whose requests got no answer at all, and why not
+        of the last of them: what is missing there may be there another time."""
         check_needs(f"simulator {self.name!r}", self.needs, client)
 
     def steps(self, explanation: str, sequences: Sequence[Sequence[str]]) -> Steps:
@@ -66,18 +69,32 @@ class AskedSimulator(Simulator):
         from autointerp.llm import drive
 
         found: dict[int, list[Simulation]] = {}
+        self.unanswered = {}
 
         def failed(_: int, error: AutointerpError) -> None:
             raise error
 
         drive(
-            {place: self.steps(*job) for place, job in enumerate(jobs)},
+            {place: self._watched(place, self.steps(*job)) for place, job in enumerate(jobs)},
             {Request: getattr(self.client, "handler", self.client.complete)},
             found.__setitem__,
             failed,
             batch_size=_BATCH,
         )
         return [found[place] for place in range(len(jobs))]
+
+    def _watched(self, place: int, steps: Steps) -> Steps:
+        """Pass everything through, and note which job got no answer."""
+        answers: Sequence[Response] | None = None
+        try:
+            while True:
+                requests = next(steps) if answers is None else steps.send(answers)
+                answers = yield requests
+                for answer in answers:
+                    if answer.status is ResponseStatus.FAILED:
+                        self.unanswered[place] = answer.reason
+        except StopIteration as end:
+            return end.value
 
     def count_tokens(self, jobs: Sequence[tuple[str, Sequence[Sequence[str]]]]) -> int:
         """Characters of the first questions over four: what `jobs` will roughly cost to read."""

@@ -235,6 +235,19 @@ def test_no_answer_is_missing_never_zero(make, _, response):
     assert [len(simulation.known) for simulation in found] == [6, 2, 0, 1]
 
 
+def test_a_simulator_says_which_explanations_got_no_answer():
+    def sulks(request):
+        if "plants" in request.messages[-1].content:
+            return Response(None, ResponseStatus.FAILED, reason="down")
+        return names_tokens(animals)(request)
+
+    simulator = structured(Model(sulks))
+    simulator.simulate_many([("animals", TEXTS), ("plants", TEXTS)])
+    assert simulator.unanswered == {1: "down"}
+    simulator.simulate_many([("animals", TEXTS)])
+    assert simulator.unanswered == {}
+
+
 @pytest.mark.parametrize(("make", "_"), KINDS[1:])
 def test_too_little_mass_on_levels_is_missing(make, _):
     vague = tuple((word, math.log(0.2)) for word in ("the", "a", "level"))

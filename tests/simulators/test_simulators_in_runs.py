@@ -18,6 +18,7 @@ from autointerp.simulators.generated import Generated
 from autointerp.simulators.one_at_a_time import OneAtATime
 from autointerp.simulators.structured import Structured
 from tests.llm.fake_server import CHAT, Asked, FakeServer, Reply
+from tests.llm.fake_server import Status as Fault
 from tests.run_helpers import small_config
 from tests.simulators.asking import Model, numbered, peaked, said
 
@@ -103,6 +104,27 @@ def test_answers_that_cannot_be_read_are_missing_and_counted(tiny_folder, tmp_pa
         score = unit.scores["top_tokens"]
         assert (score.status, score.value) == (Status.FAILED, None)
         assert score.n_unknown_tokens > 0
+
+
+def test_what_a_provider_failed_to_answer_is_missing_and_not_kept(tiny_folder, tmp_path):
+    """A refused request leaves its text missing; the next time it is needed it is asked again."""
+
+    def config(server: FakeServer) -> RunConfig:
+        return hosted(tmp_path, tiny_folder, server, "structured", sequences_per_call=1)
+
+    with FakeServer(
+        answer=answer,
+        faults=lambda n: Fault(400) if n % 3 == 0 else None,
+        check_bodies=False,
+    ) as server:
+        results = run(config(server))
+        asked = server.count(CHAT)
+        assert all(unit.scores["top_tokens"].n_unknown_tokens > 0 for unit in results.units)
+        server.faults = lambda _: None
+        other = {"score": config(server).score.model_copy(update={"bootstrap": 101})}
+        results = run(config(server).model_copy(update=other))
+    assert {unit.scores["top_tokens"].n_unknown_tokens for unit in results.units} == {0}
+    assert server.count(CHAT) == asked + -(-asked // 3)
 
 
 def local(folder: Path, subject: Path, **simulator: Any) -> RunConfig:
