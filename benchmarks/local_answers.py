@@ -58,7 +58,8 @@ def explanation(texts: list[str], schema: bool) -> Request:
                 + words,
             ),
         ),
-        150,
+        # Room for the longest answer: of characters, some are tokens of their own.
+        400,
         schema=EXPLANATION if schema else None,
     )
 
