@@ -197,7 +197,9 @@ def test_the_embedded_model_answers_in_form():
                 schema=detection_schema(2),
             ),
             question(
-                "In a few words: what do cat, dog and horse have in common?", 90, schema=EXPLANATION
+                "In a few words: what do cat, dog and horse have in common?",
+                300,
+                schema=EXPLANATION,
             ),
         ]
     )
