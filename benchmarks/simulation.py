@@ -68,10 +68,15 @@ class Work:
 
     def prompt_ids(self, unit: int, sequence: int) -> tuple[list[int], list[int], list[int]]:
         """Ids of few-shot and explanation, ids of the sequence, and its slots."""
-        explanation, sequences = self.jobs[unit]
+        sequences = self.jobs[unit][1]
         own, slots, _ = self.simulator._own([], sequences[sequence])
-        head = list(self.simulator._ids(explanation))
-        return [*self.simulator._prefix_ids, *head], own.ids, slots
+        return [*self.simulator._prefix_ids, *self.head_ids(unit)], own.ids, slots
+
+    def head_ids(self, unit: int) -> list[int]:
+        """Ids of a unit's explanation as the prompt shows it."""
+        head = list(self.simulator._ids(self.simulator.prompt.unit(self.jobs[unit][0])))
+        assert len(head) == N_EXPLANATION, len(head)
+        return head
 
 
 def work(
@@ -145,10 +150,9 @@ def batched_cache(
     task: Work, model: CopiedPrefixModel, few_shot: KeysValues, unit: int
 ) -> list[np.ndarray]:
     """The levels of one unit, all its sequences in one batch with copies of the shared keys."""
-    explanation, sequences = task.jobs[unit]
-    heads = model.heads(few_shot, [list(task.simulator._ids(explanation))])
+    heads = model.heads(few_shot, [task.head_ids(unit)])
     rows: list[Row] = []
-    for tokens in sequences:
+    for tokens in task.jobs[unit][1]:
         own, slots, _ = task.simulator._own([], tokens)
         rows.append(Row(0, own, slots))
     hidden = model.hidden(few_shot, heads, rows)

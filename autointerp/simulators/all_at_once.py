@@ -27,6 +27,7 @@ from autointerp.records import AutointerpError, Simulation, content_key
 from autointerp.simulators.base import Simulator
 from autointerp.simulators.few_shot import FewShot, read_few_shot
 from autointerp.simulators.levels import expected_levels, gain_of_ten, level_tokens
+from autointerp.simulators.linear import product
 from autointerp.simulators.memory import SLOTS_AT_ONCE, Memory, memory_of
 from autointerp.simulators.prefix_model import KeysValues, Own, Row, check_has_cache
 from autointerp.simulators.prompt import SimulationPrompt, load_prompt
@@ -292,7 +293,9 @@ class AllAtOnce(Simulator):
         """[n, d_model] → [n, vocab], as the model's own head and its scaling would."""
         head: Any = self._subject.model.get_output_embeddings()
         config = self._config
-        logits = head(hidden.to(head.weight.device)).float()
+        hidden = hidden.to(head.weight.device)
+        plain = type(head) is torch.nn.Linear
+        logits = (product(hidden, head.weight, head.bias) if plain else head(hidden)).float()
         logits = logits * (getattr(config, "logit_scale", None) or 1.0)
         logits = logits / (getattr(config, "logits_scaling", None) or 1.0)
         cap = getattr(config, "final_logit_softcapping", None)

@@ -20,11 +20,16 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from autointerp.simulators.linear import is_faster, product, use_fast_linears
+
 NAME = "autointerp_shared"
 """What the attention function is called in `transformers`."""
 
 SCORES_AT_ONCE = 2**23
 """Attention scores held at a time where no fused kernel does the work."""
+
+_QUERIES_AT_ONCE = 512
+"""Queries of one key head multiplied at a time on a CPU: their scores stay in its cache."""
 
 _HARMLESS = {
     "position_ids",
@@ -110,6 +115,7 @@ def twin_with_parts(model: Any) -> tuple[Any, _Current]:
     shared = [*model.parameters(), *model.buffers()]
     twin = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
     twin.set_attn_implementation(NAME)
+    use_fast_linears(twin)
     current = _Current()
     for module in twin.modules():
         if hasattr(module, "layer_idx"):
@@ -214,18 +220,82 @@ def part(
 
     Args:
         query: [batch, n_heads, n_queries, d_head].
-        key: [batch, n_heads, n_keys, d_head].
-        value: [batch, n_heads, n_keys, d_value].
+        key: [batch, n_kv_heads, n_keys, d_head], each seen by n_heads / n_kv_heads in a row.
+        value: [batch, n_kv_heads, n_keys, d_value].
         scores: how scores are made.
-        causal: query i sees keys up to i.
+        causal: query i sees keys up to i, and there are as many of both.
         bias: [batch or 1, 1, n_queries, n_keys] added to the scores, -inf where a key is not
             seen; every query sees some.
 
     Returns:
         out [batch, n_heads, n_queries, d_value] and total [batch, n_heads, n_queries] float32.
     """
+    if is_faster(key):
+        return by_heads(query, key, value, scores, causal, bias)
+    grouped = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(grouped, 1), value.repeat_interleave(grouped, 1)
     fused = _fused(query, key, value, scores, causal, bias)
     return in_chunks(query, key, value, scores, causal, bias) if fused is None else fused
+
+
+def by_heads(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scores: Scores,
+    causal: bool = False,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `part` on a CPU, a key head and some queries at a time.
+
+    The largest probability of a softmax is e^(max - l), which gives l without another pass.
+    """
+    batch, n_heads, n_queries, width = query.shape
+    n_kv, n_keys = key.shape[1], key.shape[2]
+    grouped = n_heads // n_kv
+    # The queries of one place stand together, so that a few of them see few keys.
+    rows = (query * scores.scale).reshape(batch, n_kv, grouped, n_queries, width)
+    rows = rows.transpose(2, 3).reshape(batch, n_kv, n_queries * grouped, width)
+    out = query.new_empty(batch, n_kv, n_queries * grouped, value.shape[-1])
+    total = query.new_empty(batch, n_kv, n_queries * grouped)
+    keys = key.contiguous()
+    places = max(1, min(_QUERIES_AT_ONCE, SCORES_AT_ONCE // n_keys) // grouped)
+    for first in range(0, n_queries, places):
+        last = min(first + places, n_queries)
+        seen = last if causal else n_keys
+        shown = _shown(first, last, seen, causal, bias, query)
+        chunk = slice(first * grouped, last * grouped)
+        # oneDNN is slow on matrices with gaps.
+        values = value[:, :, :seen].transpose(-1, -2).contiguous()
+        for row in range(batch):
+            for head in range(n_kv):
+                raw = product(rows[row, head, chunk], keys[row, head, :seen], None)
+                if scores.softcap is not None:
+                    raw.div_(scores.softcap).tanh_().mul_(scores.softcap)
+                if shown is not None:
+                    per_place = raw.view(last - first, grouped, seen)
+                    per_place.add_(shown[row % len(shown), :, None])
+                weights = raw.softmax(-1)
+                total[row, head, chunk] = raw.amax(-1) - weights.amax(-1).log_()
+                out[row, head, chunk] = product(weights, values[row, head], None)
+    out = out.view(batch, n_kv, n_queries, grouped, -1).transpose(2, 3)
+    total = total.view(batch, n_kv, n_queries, grouped).transpose(2, 3)
+    return (
+        out.reshape(batch, n_heads, n_queries, -1),
+        total.reshape(batch, n_heads, n_queries),
+    )
+
+
+def _shown(
+    first: int, last: int, n_keys: int, causal: bool, bias: Tensor | None, like: Tensor
+) -> Tensor | None:
+    """[batch or 1, last - first, n_keys] to add to the scores of the queries from `first` on."""
+    if bias is not None:
+        return bias[:, 0, first:last, :n_keys]
+    if not causal:
+        return None
+    hidden = torch.full((last - first, n_keys), -torch.inf, dtype=like.dtype, device=like.device)
+    return hidden.triu_(first + 1)[None]
 
 
 def _fused(
@@ -299,16 +369,8 @@ def _own_part(
     scores: Scores,
 ) -> tuple[Tensor, Tensor]:
     """Attention of the own tokens to the own tokens of their row."""
-    n_queries_per_key = query.shape[1] // key.shape[1]
     bias = _own_bias(state, window, query)
-    return part(
-        query,
-        key.repeat_interleave(n_queries_per_key, 1),
-        value.repeat_interleave(n_queries_per_key, 1),
-        scores,
-        causal=bias is None,
-        bias=bias,
-    )
+    return part(query, key, value, scores, causal=bias is None, bias=bias)
 
 
 def _own_bias(state: Pass, window: int | None, query: Tensor) -> Tensor | None:

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autointerp.simulators import attention
-from autointerp.simulators.attention import Scores, in_chunks, merge, part
+from autointerp.simulators import attention, linear
+from autointerp.simulators.attention import Scores, by_heads, in_chunks, merge, part
 
 
 def tensors(*shapes):
@@ -14,13 +14,17 @@ def tensors(*shapes):
     return [torch.randn(*shape, generator=generator) for shape in shapes]
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("one_dnn", [True, False])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     n_queries=st.integers(1, 9),
     n_keys=st.lists(st.integers(1, 9), min_size=1, max_size=4),
     scale=st.floats(0.05, 30),
 )
-def test_parts_joined_are_the_whole(n_queries, n_keys, scale):
+def test_parts_joined_are_the_whole(monkeypatch, one_dnn, n_queries, n_keys, scale):
+    monkeypatch.setattr(linear, "_measured", lambda: one_dnn)
     query, key, value = tensors(
         (2, 3, n_queries, 8), (2, 3, sum(n_keys), 8), (2, 3, sum(n_keys), 8)
     )
@@ -39,10 +43,11 @@ def test_parts_joined_are_the_whole(n_queries, n_keys, scale):
 
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("at_once", [1, 50, 2**20])
-def test_chunks_of_any_size_give_the_same(monkeypatch, softcap, at_once):
+@pytest.mark.parametrize("way", [in_chunks, by_heads])
+def test_chunks_of_any_size_give_the_same(monkeypatch, way, softcap, at_once):
     monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
     query, key, value = tensors((1, 2, 6, 8), (1, 2, 6, 8), (1, 2, 6, 4))
-    out, total = in_chunks(query, key, value, Scores(0.4, softcap), causal=True)
+    out, total = way(query, key, value, Scores(0.4, softcap), causal=True)
     raw = query @ key.transpose(-1, -2) * 0.4
     if softcap:
         raw = softcap * torch.tanh(raw / softcap)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autointerp.records import AutointerpError
-from autointerp.simulators import attention
+from autointerp.simulators import attention, linear
 from autointerp.simulators.all_at_once import AllAtOnce
 from autointerp.simulators.attention import NAME, UnsupportedAttention
 from autointerp.simulators.prefix_model import (
@@ -74,8 +74,10 @@ def assert_equals_plain(model, way, few_shot):
     )
 
 
+@pytest.mark.parametrize("one_dnn", [True, False])
 @pytest.mark.parametrize("kind", SHARED)
-def test_attention_in_parts_equals_one_plain_prompt_a_row(kind):
+def test_attention_in_parts_equals_one_plain_prompt_a_row(kind, one_dnn, monkeypatch):
+    monkeypatch.setattr(linear, "_measured", lambda: one_dnn)
     model = made(SHARED[kind]())
     way, few_shot, reason = sharing_model(model, FEW_SHOT)
     assert (way.way, reason) == ("shared", None)
@@ -203,3 +205,14 @@ def test_no_copy_of_the_few_shot_is_made_for_a_row(monkeypatch):
     ((shape, _),) = shared
     longest = max(len(row.own.ids) for row in rows)
     assert shape == (1, 2, len(rows) * 2 * longest, 8)
+
+
+def test_linear_layers_share_their_weights_with_the_model(monkeypatch):
+    monkeypatch.setattr(linear, "_measured", lambda: True)
+    layer = torch.nn.Linear(5, 7)
+    model = torch.nn.Sequential(layer)
+    assert linear.use_fast_linears(model) == 1
+    assert model[0].weight is layer.weight
+    x = torch.randn(2, 3, 5)
+    torch.testing.assert_close(model(x), layer(x))
+    assert linear.use_fast_linears(torch.nn.Sequential(torch.nn.Linear(2, 2).bfloat16())) == 0
