@@ -1,0 +1,132 @@
+"""A recording that is killed goes on, and ends as if nothing had happened."""
+
+import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from autointerp.recording import memory
+from autointerp.recording.design import SamplingDesign
+from autointerp.recording.memory import memory_need, range_size
+from autointerp.recording.passes import row_ranges
+from autointerp.records import AutointerpError
+from autointerp.units import Neurons
+from tests.run_helpers import write_corpus
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from autointerp.executor import LocalExecutor
+from autointerp.progress import Silent
+from autointerp.recording import passes
+from autointerp.recording.corpus import read_corpus, sequences_of_corpus, vocabulary
+from autointerp.recording.design import SamplingDesign
+from autointerp.recording.windows import WindowTable
+from autointerp.store import RunStore
+from autointerp.subject import load_subject
+from autointerp.units import Neurons
+import torch
+torch.set_num_threads(1)
+model, folder, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) or None
+passes._CHECKPOINT_SECONDS = -1.0
+class Loud(Silent):
+    def advance(self, n):
+        print("shard", flush=True)
+subject = load_subject(model, device="cpu")
+sequences = sequences_of_corpus(
+    read_corpus(folder / "corpus.jsonl"), subject.tokenizer, length=33, n_masked_start=1,
+    min_length=9, max_tokens=None,
+)
+store = RunStore(folder)
+sources = {
+    f"key {i}": Neurons.of(f"n{i}", "subject", subject, f"blocks.{i}.mlp.hook_post")
+    for i in range(2)
+}
+for key, source, tables in passes.record_corpus(
+    WindowTable.of(sequences, 8, 1), vocabulary(subject.tokenizer), subject, sources,
+    SamplingDesign("d", 8, 0), checkpoint=folder / "checkpoint", shard_tokens=528,
+    batch_tokens=264, executor=LocalExecutor(), reporter=Loud(), unit_range_size=size,
+):
+    store.write_record_tables(source.name, key, tables)
+"""
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Hash of every file of records."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("records/*.parquet"))
+    }
+
+
+def start(model: Path, folder: Path, size: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, str(model), str(folder), str(size)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("size", [0, 40])
+def test_a_killed_recording_ends_with_the_same_bytes(
+    size: int, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """SIGKILL at arbitrary moments, twice; with all units at once, and by ranges of 40."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+        write_corpus(folder / "corpus.jsonl", n_documents=40)
+    finished = start(tiny_folder, whole, size)
+    assert finished.stdout is not None
+    n_steps = len(finished.stdout.readlines())
+    assert finished.wait() == 0
+    assert n_steps >= 6
+    for n_shards, seconds in ((3, 0.0), (2, 0.03)):
+        process = start(tiny_folder, killed, size)
+        assert process.stdout is not None
+        for _ in range(n_shards):
+            assert process.stdout.readline()
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+        assert (killed / "checkpoint" / "state.json").exists()
+    assert start(tiny_folder, killed, size).wait() == 0
+    expected = digests(whole)
+    assert len(expected) == 4 and digests(killed) == expected
+    assert not (killed / "checkpoint").exists()
+
+
+def neurons(n: int) -> Neurons:
+    return Neurons("neurons", "subject", "x", n)
+
+
+def test_ranges_cover_all_units_in_recording_order() -> None:
+    assert row_ranges(neurons(10), None) == [slice(0, 20)]
+    assert row_ranges(neurons(10), 20) == [slice(0, 20)]
+    found = row_ranges(neurons(10), 4)
+    assert [(r.start, r.stop) for r in found] == [
+        (0, 4), (4, 8), (8, 10), (10, 14), (14, 18), (18, 20),
+    ]  # fmt: skip
+
+
+def test_what_does_not_fit_is_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    design = SamplingDesign("d", 32, 0)
+    sources = [neurons(1_000_000)]
+    need = memory_need(sources, design, 2048)
+    assert need.total > 50e9
+
+    def fitting(unit_range_size: int | None, memory_gb: float | None) -> int | None:
+        return range_size(
+            sources, design, 2048, unit_range_size=unit_range_size, memory_gb=memory_gb
+        )
+
+    monkeypatch.setattr(memory, "available_bytes", lambda: 8 * 10**9)
+    with pytest.raises(AutointerpError, match="are free: set"):
+        fitting(None, None)
+    assert fitting(512, None) == 512
+    size = fitting(None, 40)
+    assert size is not None and need.per_unit * size + need.batch <= 40e9
+    with pytest.raises(AutointerpError, match="less than one batch"):
+        fitting(None, 0.001)
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    assert fitting(None, None) is None
