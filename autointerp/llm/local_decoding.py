@@ -116,7 +116,8 @@ class Decoder:
         """Fill in the answers of all rows."""
         added = [self._begin(row) for row in rows]
         cache: Any = DynamicCache()
-        n_shared = shared_start([row.ids for row in rows])
+        # A shared start has padding after it, which such windows count.
+        n_shared = shared_start([row.ids for row in rows]) if self._may_skip else 0
         if n_shared:
             shared = torch.tensor([rows[0].ids[:n_shared]], device=self._device)
             self._model.base_model(input_ids=shared, past_key_values=cache, use_cache=True)
