@@ -27,10 +27,13 @@ CREATE TABLE IF NOT EXISTS spending (
     lost_tokens INTEGER NOT NULL DEFAULT 0, lost_usd REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (purpose, model, mode)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS in_flight (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, purpose TEXT NOT NULL, model TEXT NOT NULL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, purpose TEXT NOT NULL,
+    model TEXT NOT NULL,
     mode TEXT NOT NULL, requests INTEGER NOT NULL, tokens INTEGER NOT NULL, usd REAL,
     at REAL NOT NULL);
 """
+
+# AUTOINCREMENT: a ticket is never given twice, so nobody settles another's.
 
 _SUMS = (
     *(
