@@ -193,11 +193,11 @@ class Parts:
         return [load_explainer(settings, self.config.seed) for settings in self.config.explainers]
 
     def simulator(self, explainer: str) -> Simulator:
-        """Who simulates the explanations of one explainer: a token table is looked up."""
+        """Who simulates the explanations of one explainer: tables and patterns are looked up."""
         kind = self._explainer_type(explainer)
-        name = "token_lookup" if kind in BASELINE_EXPLAINERS else self.config.simulator.name
+        name = kind if kind in BASELINE_EXPLAINERS else self.config.simulator.name
         if name not in self.simulators:
-            options = {} if name == "token_lookup" else self._simulator_options()
+            options = {} if name in BASELINE_EXPLAINERS else self._simulator_options()
             self.simulators[name] = load_simulator(name, **options)
         return self.simulators[name]
 

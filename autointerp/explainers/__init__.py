@@ -9,9 +9,21 @@ the run's seed and returns an `Explainer`:
 """
 
 from importlib.metadata import entry_points
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from autointerp.explainers.asking import Asking
 from autointerp.explainers.base import Explainer, Explaining, ExplainView
+from autointerp.explainers.clusters import Clusters
+from autointerp.explainers.contrastive import Contrastive
+from autointerp.explainers.fixed import Fixed
+from autointerp.explainers.highlights import Highlights
+from autointerp.explainers.intervals import Intervals
+from autointerp.explainers.max_act_logits import MaxActLogits
+from autointerp.explainers.n2g import N2G
+from autointerp.explainers.promoted_tokens import PromotedTokens
+from autointerp.explainers.short import Short
+from autointerp.explainers.summary import Summary
 from autointerp.explainers.token_activation_pairs import TokenActivationPairs
 from autointerp.explainers.token_lookup import TokenLookup
 from autointerp.explainers.top_tokens import TopTokens
@@ -22,9 +34,20 @@ if TYPE_CHECKING:  # the config imports the subject's room, and with it torch
 
 __all__ = [
     "ENTRY_POINTS",
+    "EXPLAINERS",
+    "N2G",
+    "Clusters",
+    "Contrastive",
     "ExplainView",
     "Explainer",
     "Explaining",
+    "Fixed",
+    "Highlights",
+    "Intervals",
+    "MaxActLogits",
+    "PromotedTokens",
+    "Short",
+    "Summary",
     "TokenActivationPairs",
     "TokenLookup",
     "TopTokens",
@@ -33,6 +56,23 @@ __all__ = [
 
 ENTRY_POINTS = "autointerp.explainers"
 """Group of entry points in which third parties' explainers are found."""
+
+EXPLAINERS: dict[str, type[Any]] = {
+    "token_activation_pairs": TokenActivationPairs,
+    "highlights": Highlights,
+    "summary": Summary,
+    "max_act_logits": MaxActLogits,
+    "contrastive": Contrastive,
+    "short": Short,
+    "intervals": Intervals,
+    "clusters": Clusters,
+    "top_tokens": TopTokens,
+    "promoted_tokens": PromotedTokens,
+    "token_lookup": TokenLookup,
+    "n2g": N2G,
+    "fixed": Fixed,
+}
+"""Our own, by the `type` in the config; their keys there are `config.EXPLAINER_KEYS`."""
 
 
 def load_explainer(config: "ExplainerConfig", seed: int = 0) -> Explainer:
@@ -46,25 +86,19 @@ def load_explainer(config: "ExplainerConfig", seed: int = 0) -> Explainer:
         AutointerpError: where there is no such type, or its package cannot be loaded.
     """
     kind: str = config.type
-    if kind == "token_activation_pairs":
-        return TokenActivationPairs(
-            config.name,
-            n_windows=config.n_windows,
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            seed=seed,
-        )
-    if kind == "top_tokens":
-        return TopTokens(config.name, config.n_tokens)
-    if kind == "token_lookup":
-        return TokenLookup(config.name)
-    return _from_entry_point(kind, config, seed)
+    if kind not in EXPLAINERS:
+        return _from_entry_point(kind, config, seed)
+    make = EXPLAINERS[kind]
+    options = config.options()
+    if "seed" in signature(make).parameters or issubclass(make, Asking):
+        options["seed"] = seed
+    return make(config.name, **options)
 
 
 def _from_entry_point(kind: str, config: "ExplainerConfig", seed: int) -> Explainer:
     found = entry_points(group=ENTRY_POINTS)
     if kind not in found.names:
-        known = ["token_activation_pairs", "token_lookup", "top_tokens", *sorted(found.names)]
+        known = [*sorted(EXPLAINERS), *sorted(found.names)]
         raise AutointerpError(
             f"explainer {config.name!r}: there is no type {kind!r}; known are {', '.join(known)}"
         )

@@ -11,6 +11,7 @@ from autointerp.records import (
     Split,
     SplitStatistics,
     Status,
+    TokenLogit,
     UnitId,
     UnitRecord,
 )
@@ -34,6 +35,12 @@ class ExplainView:
     maximum: float
     """Largest activation in the `explain` split; 0 for a dead unit."""
 
+    promoted: tuple[TokenLogit, ...] | None = None
+    """Tokens whose logits it raises most (`UnitRecord.promoted`): of its weights, of no split."""
+
+    suppressed: tuple[TokenLogit, ...] | None = None
+    """Tokens whose logits it lowers most."""
+
     @classmethod
     def of(cls, record: UnitRecord) -> "ExplainView":
         """The view of a unit record."""
@@ -42,6 +49,8 @@ class ExplainView:
             records=record.of(Split.EXPLAIN),
             statistics=record.statistics.get(Split.EXPLAIN),
             maximum=record.explain_maximum(),
+            promoted=record.promoted,
+            suppressed=record.suppressed,
         )
 
 

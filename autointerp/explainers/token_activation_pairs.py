@@ -1,16 +1,27 @@
 """Asks a language model, showing it tokens with their activations (Bills et al. 2023)."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from autointerp import resources
+from autointerp.explainers.asking import (
+    Reading,
+    asked_language,
+    checked_language,
+    checked_samples,
+    details_of_answers,
+    first_readable,
+    read_answer,
+)
 from autointerp.explainers.base import Explaining, ExplainView, dead
-from autointerp.explainers.words import NotAnExplanationError, parse_explanation, shown_token
+from autointerp.explainers.windows import distinct
+from autointerp.explainers.words import shown_token
 from autointerp.llm import Message, Request, Response, ResponseStatus
 from autointerp.records import (
     ActivationRecord,
@@ -22,7 +33,7 @@ from autointerp.records import (
 )
 from autointerp.stats import normalise_levels
 
-_VERSION = 1
+_VERSION = 2
 """Raise when the same view and template give another request or another reading of its answer."""
 
 SPARSE_SHARE = 0.2
@@ -30,6 +41,9 @@ SPARSE_SHARE = 0.2
 
 N_STRONGEST = 12
 """Most tokens that are named by themselves."""
+
+_ITEM = re.compile(r"^\s*\**(\d{1,2})[.)]\s*", re.MULTILINE)
+"""What an item of a numbered list begins with."""
 
 Window = list[tuple[str, int]]
 """A window as it is shown: tokens, escaped, with their levels."""
@@ -64,6 +78,10 @@ class ExplainPrompt:
     examples: tuple[tuple[tuple[str, ...], str], ...]
     """The few-shot: strongest tokens and explanation."""
 
+    numbered: Callable[[Sequence[str], int], str] | None = None
+    """Asks for a numbered list of so many explanations; `None` where a template does not know how.
+    """
+
 
 def load_prompt(name: str) -> ExplainPrompt:
     """Read an explanation prompt.
@@ -92,6 +110,11 @@ def load_prompt(name: str) -> ExplainPrompt:
             strongest=lambda tokens: str(pieces.strongest(tokens)).strip("\n"),
             question=str(pieces.question).strip(),
             examples=tuple(_example(fields) for fields in pieces.examples),
+            numbered=(
+                (lambda tokens, n: str(pieces.numbered(tokens, n)).strip("\n"))
+                if hasattr(pieces, "numbered")
+                else None
+            ),
         )
     except (jinja2.TemplateError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise AutointerpError(
@@ -110,6 +133,10 @@ class TokenActivationPairs:
     level = min(10, floor(10 · relu(x) / max)), max over the whole `explain` split. The windows are
     repeated without the zeros where fewer than a fifth of the levels are not zero. Windows of
     different documents come first. The strongest tokens are named by themselves in the question.
+
+    One answer may hold several explanations as a numbered list (`n_explanations`), and several
+    answers may be sampled (`n_samples`): the first that can be read is the explanation, all are
+    kept as `candidates` in its details.
     """
 
     needs_llm = True
@@ -122,19 +149,26 @@ class TokenActivationPairs:
         max_new_tokens: int = 40,
         temperature: float = 0.0,
         seed: int = 0,
-        prompt: str = "explain_token_activation_pairs",
+        n_samples: int = 1,
+        n_explanations: int = 1,
+        language: str | None = None,
+        prompt: str | None = None,
     ) -> None:
         """Set it up.
 
         Args:
             name: as in the config.
             n_windows: most windows shown.
-            max_new_tokens: longest answer.
+            max_new_tokens: longest explanation.
             temperature: 0 for the likeliest answer.
             seed: of the sampling, together with the unit.
+            n_samples: answers to the same question; more than 1 need a temperature above 0.
+            n_explanations: explanations in one answer, as a numbered list where more than 1.
+            language: that explanations are written in; what the template is in if `None`.
             prompt: name of a template, or the path of a `.j2` file.
 
         Raises:
+            UsageError: for a language that is none, or samples that would all be the same.
             AutointerpError: where the template cannot be used.
         """
         self.name = name
@@ -142,7 +176,15 @@ class TokenActivationPairs:
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
         self.seed = seed
-        self.prompt = load_prompt(prompt)
+        self.n_samples = checked_samples(name, n_samples, temperature)
+        self.n_explanations = n_explanations
+        self.language = checked_language(name, language)
+        self.prompt = load_prompt(prompt or "explain_token_activation_pairs")
+        if n_explanations > 1 and self.prompt.numbered is None:
+            raise AutointerpError(
+                f"prompt {prompt!r} cannot ask for {n_explanations} explanations: it must define "
+                "numbered(tokens, n)"
+            )
         self.fingerprint = content_key(
             "explainer",
             type="token_activation_pairs",
@@ -152,10 +194,13 @@ class TokenActivationPairs:
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed if temperature > 0 else 0,
+            n_samples=n_samples,
+            n_explanations=n_explanations,
+            language=language,
         )
 
     def explain(self, view: ExplainView, key: str) -> Explaining:
-        """Ask once for a short phrase. See `Explainer.explain`."""
+        """Ask for a short phrase. See `Explainer.explain`."""
         unexplained = dead(view, self.name, key)
         if unexplained is not None:
             return unexplained
@@ -163,38 +208,39 @@ class TokenActivationPairs:
         if not shown:
             reason = "the explain split holds no window in which the unit is active"
             return Explanation(view.unit, self.name, None, Status.INSUFFICIENT_DATA, key, reason)
-        (response,) = yield [self.request(view, shown)]
-        details = {
-            "answer": response.text,
-            "usage": asdict(response.usage),
-            "model": response.model,
-            "sequences": [record.window.sequence_id for record in shown],
-        }
-        try:
-            text = self._read(response)
-        except NotAnExplanationError as error:
-            return Explanation(view.unit, self.name, None, Status.FAILED, key, str(error), details)
-        return Explanation(view.unit, self.name, text, Status.OK, key, details=details)
+        responses = yield [self.request(view, shown, sample) for sample in range(self.n_samples)]
+        readings = [self._read(response) for response in responses]
+        details = details_of_answers(readings, responses)
+        details["sequences"] = [record.window.sequence_id for record in shown]
+        text, reason = first_readable([reading for found in readings for reading in found])
+        status = Status.FAILED if text is None else Status.OK
+        return Explanation(view.unit, self.name, text, status, key, reason, details)
 
-    def request(self, view: ExplainView, shown: Sequence[ActivationRecord]) -> Request:
+    def request(
+        self, view: ExplainView, shown: Sequence[ActivationRecord], sample: int = 0
+    ) -> Request:
         """The question about a unit, with the windows that are to be shown."""
         windows = [_window(record, view.maximum) for record in shown]
         messages = [
-            Message("system", self.prompt.instructions),
+            Message("system", self.prompt.instructions + asked_language(self.language)),
             Message("user", self._table(windows)),
             Message("assistant", self.prompt.read),
         ]
         for tokens, explanation in self.prompt.examples:
             messages += [
-                Message("user", self.prompt.strongest(tokens)),
-                Message("assistant", explanation),
+                Message("user", self._question(tokens, 1)),
+                Message(
+                    "assistant", f"1. {explanation}" if self.n_explanations > 1 else explanation
+                ),
             ]
-        messages.append(Message("user", self.prompt.strongest(strongest_tokens(windows))))
+        question = self._question(strongest_tokens(windows), self.n_explanations)
+        messages.append(Message("user", question))
         sampled = self.temperature > 0
         return Request(
             messages=tuple(messages),
-            max_tokens=self.max_new_tokens,
+            max_tokens=self.max_new_tokens * self.n_explanations,
             temperature=self.temperature,
+            sample=sample,
             seed=derived_seed(self.seed, "explain", view.unit) if sampled else 0,
             purpose="explain",
         )
@@ -207,22 +253,43 @@ class TokenActivationPairs:
             active = [[pair for pair in window if pair[1] > 0] for window in windows]
         return self.prompt.table(windows, [window for window in active if window])
 
-    def _read(self, response: Response) -> str:
-        if response.text is None or response.status not in (
-            ResponseStatus.OK,
-            ResponseStatus.TRUNCATED,
-        ):
-            reason = response.reason or "nothing else is known"
-            raise NotAnExplanationError(f"the model's answer is {response.status}: {reason}")
-        truncated = response.status is ResponseStatus.TRUNCATED
+    def _question(self, tokens: Sequence[str], n: int) -> str:
+        if self.n_explanations > 1 and self.prompt.numbered is not None:
+            return self.prompt.numbered(tokens, n)
+        return self.prompt.strongest(tokens)
+
+    def _read(self, response: Response) -> list[Reading]:
+        """The explanations in an answer, or the reason why it holds none."""
         asked = f"{self.prompt.instructions}\n{self.prompt.question}"
-        return parse_explanation(response.text, asked, truncated=truncated)
+        if self.n_explanations == 1 or not response.text:
+            return [read_answer(response, asked)]
+        items = numbered_items(response.text)[: self.n_explanations]
+        last = len(items) - 1
+        return [
+            # Of a truncated list only the last item was cut off.
+            read_answer(
+                replace(response, text=item)
+                if place == last
+                else replace(response, text=item, status=ResponseStatus.OK),
+                asked,
+            )
+            if response.status in (ResponseStatus.OK, ResponseStatus.TRUNCATED)
+            else read_answer(response, asked)
+            for place, item in enumerate(items)
+        ] or [(None, "the answer holds no numbered list")]
+
+
+def numbered_items(answer: str) -> list[str]:
+    """The items of a numbered list: what follows `1.`, `2.`, … at the beginning of a line."""
+    starts = list(_ITEM.finditer(answer))
+    ends = [match.start() for match in starts[1:]] + [len(answer)]
+    return [answer[match.end() : end] for match, end in zip(starts, ends, strict=True)]
 
 
 def chosen_windows(records: Sequence[ActivationRecord], n: int) -> list[ActivationRecord]:
     """The `n` most active windows, each document's best before any document's second."""
     active = sorted(
-        (record for record in records if record.maximum > 0),
+        (record for record in distinct(records) if record.maximum > 0),
         key=lambda record: (-record.maximum, record.window),
     )
     rounds: dict[str, int] = {}

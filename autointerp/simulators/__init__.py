@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from autointerp.records import AutointerpError
 from autointerp.simulators.base import SimulationRequest, Simulator
+from autointerp.simulators.n2g import N2G
 from autointerp.simulators.oracle import Constant, Inverted, NoisyOracle, Oracle, Rule
 from autointerp.simulators.token_lookup import TokenLookup
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from autointerp.llm import LlmClient
 
 __all__ = [
+    "N2G",
     "Constant",
     "Inverted",
     "NoisyOracle",
@@ -33,7 +35,7 @@ def load_simulator(name: str, **options: Any) -> Simulator:
     | `structured` | `client`; `prompt`, `sequences_per_call` |
     | `generated`, `one_at_a_time`, `completions` | `client`; `prompt`, `mass_floor`, `top_logprobs` |
     | `trained_head` | `model` (a folder); `device`, `dtype`, `batch_tokens` |
-    | `token_lookup` | none |
+    | `token_lookup`, `n2g` | none |
     | `oracle` | `rules` |
     | `noisy_oracle` | `rules` or `oracle`; `snr`, `seed` |
     | `inverted` | `rules` or `oracle` |
@@ -50,6 +52,7 @@ def load_simulator(name: str, **options: Any) -> Simulator:
         "completions": _completions,
         "trained_head": _trained_head,
         "token_lookup": TokenLookup,
+        "n2g": N2G,
         "oracle": Oracle,
         "noisy_oracle": _noisy_oracle,
         "inverted": _inverted,

@@ -53,7 +53,7 @@ WRITTEN_TOKENS = 6
 SHOWN_NEIGHBOURS = 3
 """Units that write most alike that are shown."""
 
-WITHOUT_LLM = ("top_tokens", "token_lookup")
+WITHOUT_LLM = ("top_tokens", "token_lookup", "promoted_tokens", "n2g", "fixed")
 """Explainer types that need no language model."""
 
 CONCLUSIONS = {
@@ -273,6 +273,16 @@ def _explainer_kind(kind: str) -> str:
         "token_activation_pairs": "a language model reads windows with activations",
         "top_tokens": "lists the tokens with the highest mean activation, without a language model",
         "token_lookup": "baseline: a table of every token's mean activation",
+        "n2g": "baseline: patterns of tokens, without a language model",
+        "promoted_tokens": "lists the tokens it makes likelier, without a language model",
+        "fixed": "texts from a file",
+        "highlights": "a language model reads windows of its whole range with highlights",
+        "summary": "a language model reads windows and their strongest tokens",
+        "max_act_logits": "a language model reads its strongest and its promoted tokens",
+        "contrastive": "a language model reads windows beside similar silent ones",
+        "short": "a language model reads short excerpts with highlights",
+        "intervals": "a language model reads windows of all intervals, random and silent ones",
+        "clusters": "a language model labels groups of windows; the union is the explanation",
     }.get(kind, kind)
 
 
