@@ -10,11 +10,15 @@ from autointerp.llm.base import (
     LlmClient,
     Request,
     Response,
+    ResponseStatus,
     check_capabilities,
     request_key,
 )
 from autointerp.llm.cache import ResponseCache
 from autointerp.llm.loop import in_background, run_sync, side_by_side
+
+_N_RECENT = 1024
+"""More answers than can come while one request waits for its turn in the loop."""
 
 
 class CachedClient:
@@ -39,6 +43,11 @@ class CachedClient:
         self._hosted = client if isinstance(client, HostedLlmClient) else None
         self.max_concurrency = self._hosted.max_concurrency if self._hosted else 0
         """Most requests in flight; 0 for a client that takes batches instead."""
+        self._missed: dict[int, tuple[Request, str]] = {}
+        """Requests that were just looked up in vain, by identity, with their keys: `drive` asks
+        `known` before it asks `complete_one`."""
+        self._recent: dict[str, Response] = {}
+        """The latest answers: they may have come between the two."""
         self._in_flight: dict[str, asyncio.Future[Response]] = {}
         self._commits = _Commits(cache) if cache is not None and not cache.read_only else None
 
@@ -59,6 +68,10 @@ class CachedClient:
             return [None] * len(requests)
         keys = [request_key(self.client, request) for request in requests]
         found = self.cache.get_many(keys)
+        if self._hosted is not None:
+            for key, request in zip(keys, requests, strict=True):
+                if key not in found:
+                    self._missed[id(request)] = (request, key)
         return [found.get(key) for key in keys]
 
     def complete(self, requests: Sequence[Request]) -> list[Response]:
@@ -90,6 +103,7 @@ class CachedClient:
 
     async def drain(self, seconds: float) -> None:
         """Wait so long at most for what is being sent, so that it is kept."""
+        self._missed.clear()
         wait = getattr(self.client, "drain", None)
         if wait is not None:
             await in_background(wait(seconds))
@@ -109,6 +123,11 @@ class CachedClient:
         return [answers[key] for key in requests]
 
     async def _one(self, client: HostedLlmClient, request: Request) -> Response:
+        # The entry holds its request, so no other can have come to the same identity.
+        missed = self._missed.pop(id(request), None)
+        if missed is not None:
+            recent = self._recent.get(missed[1])
+            return recent or await self._ask_once(client, missed[1], request)
         key = request_key(self.client, request)
         kept = self.cache.get(key) if self.cache is not None else None
         return kept if kept is not None else await self._ask_once(client, key, request)
@@ -135,6 +154,10 @@ class CachedClient:
             raise
         else:
             answer.set_result(response)
+            if self.cache is not None and response.status is not ResponseStatus.FAILED:
+                self._recent[key] = response
+                if len(self._recent) > _N_RECENT:
+                    del self._recent[next(iter(self._recent))]
             return response
         finally:
             del self._in_flight[key]

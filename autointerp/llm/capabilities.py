@@ -7,6 +7,7 @@ Nothing is found out by trying: a model that is not in the table has what every 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from autointerp.llm.base import Capabilities, LlmClient
@@ -80,6 +81,11 @@ class Known:
     in_table: bool
 
 
+@lru_cache(maxsize=256)
+def _in_table(name: str) -> Capabilities | None:
+    return next((able for pattern, able in _TABLE if re.fullmatch(pattern, name)), None)
+
+
 def capabilities_of(name: str, declared: Mapping[str, Any]) -> Known:
     """What a hosted model can do.
 
@@ -90,9 +96,11 @@ def capabilities_of(name: str, declared: Mapping[str, Any]) -> Known:
     Raises:
         UsageError: where `declared` has a field that does not exist, or a value of another type.
     """
-    found = next((able for pattern, able in _TABLE if re.fullmatch(pattern, name)), None)
+    found = _in_table(name)
     # Any server can be asked for JSON in words; the answer is checked, and asked for once more.
     base = found or Capabilities(json_schema=True)
+    if not declared:
+        return Known(base, found is not None)
     names = {field.name: field.type for field in fields(Capabilities)}
     for field_name, value in declared.items():
         if field_name not in names:

@@ -13,7 +13,7 @@ from autointerp.llm.echo import (
     prompt_of,
     self_check_prompt_logprobs,
 )
-from autointerp.llm.hosted import HostedClient
+from autointerp.llm.hosted import HostedClient, wire_body
 from autointerp.llm.keys import api_key, by_vendor
 from autointerp.llm.loop import shared
 from autointerp.llm.options import DEFAULTS, ClientOptions
@@ -261,7 +261,14 @@ class OpenAiClient(HostedClient):
     async def _ask(self, request: Request) -> Response:
         if request.echo:
             return await self._echo(request)
-        completion = await self._client.chat.completions.create(
-            **self.body(request), timeout=self.options.timeout
+        from openai.types.chat import ChatCompletion
+
+        # Not `chat.completions.create`: it walks through the body once more, to turn Python's
+        # names into the wire's, which these are already. That would be a sixth of a call's time.
+        completion = await self._client.post(
+            "/chat/completions",
+            cast_to=ChatCompletion,
+            body=wire_body(self.body(request)),
+            options={"timeout": self.options.timeout},
         )
         return chat_response(completion, request)
