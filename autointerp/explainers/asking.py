@@ -37,7 +37,7 @@ from autointerp.records import (
 
 _LANGUAGE = re.compile(r"[^\W\d_][^\W\d_ ()-]*(?:[ ()-]+[^\W\d_]+\)?){0,3}")
 _MARKER_LINE = re.compile(
-    r"^[\s*#>_`-]*" + re.escape(MARKER[:-1]) + r"[*_`]*:?[*_`]*", re.IGNORECASE | re.MULTILINE
+    rf"^[\s*#>_`-]*(?:{re.escape(MARKER[:-1])}[*_`]*:?[*_`]*[ \t]*)+", re.IGNORECASE | re.MULTILINE
 )
 
 
@@ -253,7 +253,9 @@ def read_answer(response: Response, asked: str, *, marked: bool = False) -> Read
         return None, f"the model's answer is {response.status}: {known}"
     truncated = response.status is ResponseStatus.TRUNCATED
     try:
-        text = after_marker(response.text) if marked else response.text
+        text = response.text
+        if marked or _MARKER_LINE.search(text):
+            text = after_marker(text)
         return parse_explanation(text, asked, truncated=truncated), ""
     except NotAnExplanationError as error:
         return None, str(error)

@@ -282,7 +282,7 @@ class TokenActivationPairs:
 def numbered_items(answer: str) -> list[str]:
     """The items of a numbered list: what follows `1.`, `2.`, … at the beginning of a line."""
     starts = list(_ITEM.finditer(answer))
-    ends = [match.start() for match in starts[1:]] + [len(answer)]
+    ends = [*(match.start() for match in starts), len(answer)][1:]
     return [answer[match.end() : end] for match, end in zip(starts, ends, strict=True)]
 
 

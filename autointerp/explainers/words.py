@@ -5,6 +5,9 @@ import re
 MAX_WORDS = 40
 """A longer explanation is no short phrase."""
 
+_LONGEST_WORD = 120
+"""Characters without white space; some scripts write whole phrases so."""
+
 _LEAD_INS = (
     r"(?:sure|certainly|of course|okay|ok)\b[,.!:]*",
     r"here(?:'s| is) (?:a|the|my) [\w -]{0,40}:",
@@ -36,6 +39,7 @@ _FENCE = re.compile(r"^\s*(?:```|~~~)\w*\s*$")
 _EMPHASIS = re.compile(r"\*\*|__|`")
 _SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\betc)[.!?](?=\s+[A-Z\"'“]|\s*$)")
 _LEVEL_LINE = re.compile(r"\t\s*\d+\s*$", re.MULTILINE)
+_DATA = re.compile(r"\s*(?:\{\s*[\"'}]|\[\s*[\"'{\[\]])")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」"}
 
 
@@ -109,12 +113,16 @@ def _check(text: str, answer: str, instruction: str) -> None:
     words = text.split()
     if _REFUSAL.search(text) or _REFUSAL.search(answer[:200]):
         raise NotAnExplanationError("the model declined to answer")
+    if _DATA.match(answer):
+        raise NotAnExplanationError("the answer is data, not words")
     if not any(char.isalpha() for char in text):
         raise NotAnExplanationError("the answer holds no words")
     if len(words) > MAX_WORDS:
         raise NotAnExplanationError(f"the answer is no short phrase but {len(words)} words")
     if len(text) > 12 * MAX_WORDS:
         raise NotAnExplanationError(f"the answer is no short phrase but {len(text)} characters")
+    if any(len(word) > _LONGEST_WORD for word in words):
+        raise NotAnExplanationError(f"more than {_LONGEST_WORD} characters in a row are no words")
     if len(words) >= 8 and len({word.casefold() for word in words}) < len(words) / 3:
         raise NotAnExplanationError("the answer says the same over and over")
     asked = [_plain(sentence) for sentence in re.split(r"(?<=[.?!:])\s", instruction)]
