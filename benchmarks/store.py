@@ -48,7 +48,7 @@ def tables(
                 name: pa.DictionaryArray.from_arrays(np.zeros(n_rows, np.int8), [word])
                 for name, word in words.items()
             },
-            "probability": generator.random(n_rows),
+            "probability": generator.random(n_rows, np.float32),
             "sequence_id": pa.array([s.sequence_id for s in sequences]).take(pa.array(chosen)),
             "start": np.ones(n_rows, np.int32),
             "stop": np.full(n_rows, 1 + options.tokens, np.int32),

@@ -105,7 +105,7 @@ def _window_rows(
             pa.array(polarity[row]),
             _words(split[order], [str(name) for name, _, _ in parts]),
             _words(column("stratum"), list(STRATA)),
-            pa.array(column("probability")),
+            pa.array(column("probability").astype(np.float32)),
             ids.take(pa.array(windows.sequence[both.window])),
             pa.array(start),
             pa.array(start + np.int32(windows.length)),

@@ -31,7 +31,7 @@ RECORD_SCHEMA = pa.schema(
         "polarity": pa.int8(),
         "split": pa.dictionary(pa.int8(), pa.string()),
         "stratum": pa.dictionary(pa.int8(), pa.string()),
-        "probability": pa.float64(),
+        "probability": pa.float32(),
         "sequence_id": pa.string(),
         "start": pa.int32(),
         "stop": pa.int32(),
