@@ -35,6 +35,7 @@ N_VALUES = 11
 """Most tokens of a window whose values are listed (Paulo et al. 2024)."""
 
 _DELIMITER = re.compile(r"<(?=<)|(?<=<)<|>(?=>)|(?<=>)>")
+_AT_EDGES = re.compile(rf"{_DELIMITER.pattern}|\A[<>]|[<>]\Z")
 _MARKER = re.compile(r"\[(?=EXPLANATION)", re.IGNORECASE)
 
 
@@ -192,12 +193,7 @@ def _delimited(text: str) -> str:
 
 def _edges_escaped(text: str) -> str:
     """Escaped, angle brackets at the ends too: a delimiter may stand beside them."""
-    text = escaped(text)
-    if text[:1] in ("<", ">"):
-        text = "\\" + text
-    if text[-1:] in ("<", ">") and text[-2:-1] != "\\":
-        text = text[:-1] + "\\" + text[-1]
-    return text
+    return _MARKER.sub(r"\\[", _AT_EDGES.sub(lambda match: "\\" + match[0], text))
 
 
 def values(record: ActivationRecord, maximum: float, n: int = N_VALUES) -> list[tuple[str, int]]:
