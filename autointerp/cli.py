@@ -227,6 +227,42 @@ def batches(
     _guarded(work)
 
 
+@app.command("check-judge")
+def check_judge(
+    simulator: Annotated[
+        str, typer.Option("--simulator", help="How it predicts: all_at_once, …")
+    ] = "all_at_once",
+    model: Annotated[
+        str, typer.Option("--model", help="The language model: smollm2, a folder or a hub id.")
+    ] = "smollm2",
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Template in prompts/.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Known-answer test: is this simulator fit to score explanations?"""
+
+    def work() -> None:
+        from rich.progress import Progress
+
+        from autointerp.analysis.check_judge import check_judge
+        from autointerp.analysis.known_answers import known_answers
+        from autointerp.simulators import load_simulator
+        from autointerp.viewer.judge_table import judge_table
+
+        answers = known_answers()
+        options = {"model": model} | ({"prompt": prompt} if prompt else {})
+        judge = load_simulator(simulator, **options)
+        with Progress(console=_console(stderr=True), transient=True) as bar:
+            task = bar.add_task("units", total=sum(answer.readable for answer in answers))
+            report = check_judge(judge, answers, lambda _: bar.advance(task))
+        if as_json:
+            typer.echo(json.dumps(report.as_dict(), indent=2))
+        else:
+            _console().print(judge_table(report))
+            _console().print(report.verdict)
+
+    _guarded(work)
+
+
 @app.command("import-records")
 def import_records(
     file: Annotated[
