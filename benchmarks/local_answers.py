@@ -17,6 +17,7 @@ from autointerp.llm.local import LocalClient
 from autointerp.recording.corpus import read_corpus
 
 N_TEXTS = 5
+MAX_LENGTH = 160
 
 _ITEM = {
     "type": "object",
@@ -27,7 +28,7 @@ _ITEM = {
 DETECTION = {"type": "array", "items": _ITEM, "minItems": N_TEXTS, "maxItems": N_TEXTS}
 EXPLANATION = {
     "type": "object",
-    "properties": {"explanation": {"type": "string", "minLength": 1, "maxLength": 160}},
+    "properties": {"explanation": {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH}},
     "required": ["explanation"],
     "additionalProperties": False,
 }
@@ -58,8 +59,8 @@ def explanation(texts: list[str], schema: bool) -> Request:
                 + words,
             ),
         ),
-        # Room for the longest answer: of characters, some are tokens of their own.
-        400,
+        # Room for the longest answer: a character may be four tokens, one a byte.
+        32 + 4 * MAX_LENGTH,
         schema=EXPLANATION if schema else None,
     )
 
