@@ -41,6 +41,9 @@ _MARKER_LINE = re.compile(
 )
 
 
+_POINTED = re.compile(r'<<(.+?)>>|"((?:[^"\\\n]|\\.)*)"')
+"""What a question points at."""
+
 Reading = tuple[str | None, str]
 """The words in an answer, or `None` and the reason why it holds none."""
 
@@ -207,15 +210,18 @@ class Asking:
         responses = yield [self.request(view, shown, n) for n in range(self.n_samples)]
         return self.explained(view, key, shown, responses)
 
+    def question(self, shown: Shown) -> str:
+        """What the user's last message says."""
+        return self.template.question(**{**shown.fields, **self.settings})
+
     def request(self, view: ExplainView, shown: Shown, sample: int = 0) -> Request:
-        """The question about a unit."""
-        question = self.template.question(**{**shown.fields, **self.settings})
+        """The request about a unit."""
         messages = [Message("system", self.instructions)]
         for asked, answer in self.examples:
             messages += [Message("user", asked), Message("assistant", answer)]
         sampled = self.temperature > 0
         return Request(
-            messages=(*messages, Message("user", question)),
+            messages=(*messages, Message("user", self.question(shown))),
             max_tokens=self.max_new_tokens,
             temperature=self.temperature,
             sample=sample,
@@ -228,7 +234,7 @@ class Asking:
         self, view: ExplainView, key: str, shown: Shown, responses: Sequence[Response]
     ) -> Explanation:
         """The first explanation among the answers, or why there is none."""
-        readings = [self.read(response) for response in responses]
+        readings = [self.read(response, shown) for response in responses]
         details = {
             **details_of_answers([[reading] for reading in readings], responses),
             "sequences": details_of(shown.windows),
@@ -238,9 +244,27 @@ class Asking:
         status = Status.FAILED if text is None else Status.OK
         return Explanation(view.unit, self.name, text, status, key, reason, details)
 
-    def read(self, response: Response) -> Reading:
+    def read(self, response: Response, shown: Shown) -> Reading:
         """The words in one answer, or `None` and the reason why there are none."""
-        return read_answer(response, self.instructions, marked=self.marked)
+        text, reason = read_answer(response, self.instructions, marked=self.marked)
+        if text is not None and self._is_copied(text, shown):
+            return None, "the answer repeats that of a worked example"
+        return text, reason
+
+    def _is_copied(self, text: str, shown: Shown) -> bool:
+        """Whether words are a worked example's answer though the unit shares none of its tokens."""
+        own = _pointed_at(self.question(shown))
+        return any(
+            text.casefold() == answer.split(MARKER)[-1].strip().casefold()
+            and not own & _pointed_at(asked)
+            for asked, answer in self.examples
+        )
+
+
+def _pointed_at(question: str) -> set[str]:
+    """The words between highlights' delimiters or quotation marks."""
+    found = _POINTED.findall(question)
+    return {word for parts in found for part in parts for word in part.casefold().split()}
 
 
 def read_answer(response: Response, asked: str, *, marked: bool = False) -> Reading:

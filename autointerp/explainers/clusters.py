@@ -105,8 +105,10 @@ class Clusters(Asking):
         shown = [_shown(group, view.maximum) for group in groups]
         requests = [self.request(view, s, n) for s in shown for n in range(self.n_samples)]
         responses = yield requests
-        readings = [self.read(response) for response in responses]
         size = self.n_samples
+        readings = [
+            self.read(response, shown[place // size]) for place, response in enumerate(responses)
+        ]
         labels = [
             first_readable(readings[start : start + size])
             for start in range(0, len(readings), size)

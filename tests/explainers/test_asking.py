@@ -297,3 +297,15 @@ def test_a_negative_in_which_the_unit_fires_is_never_shown():
 def test_all_views_are_made_of_the_explain_split():
     assert {r.split for r in ExplainView.of(unit()).records} == {Split.EXPLAIN}
     assert ok("x").status is ResponseStatus.OK
+
+
+def test_a_worked_examples_answer_is_no_explanation_of_another_unit():
+    """Small models copy it. A unit whose tokens the example shares may be explained so."""
+    copied = answered(Highlights(), unit(), f"{M} Names of the seasons.")
+    assert (copied.status, copied.text) == (Status.FAILED, None)
+    assert "worked example" in copied.reason
+    seasons = UnitRecord(UNIT, (record([" last", " summer"], {1: 5.0}),), {})
+    assert answered(Highlights(), seasons, f"{M} names of the seasons").text
+    thinking = f"They are all seasons.\n{M} names of the seasons"
+    assert answered(Highlights(reasoning=True), unit(), thinking).status is Status.FAILED
+    assert answered(ASKING["summary"](), unit(), "names of the seasons").status is Status.FAILED
