@@ -289,6 +289,7 @@ def compare(subject: Subject, task: Work, rounds: int, n_plain: int, long: int) 
         "share_of_flop_limit": flop / total / long_rate,
         "max_level_difference": difference,
         "seconds_ours": total,
+        "seconds_ours_by_round": took["ours"],
         "seconds_per_unit": per_unit,
         "seconds_per_unit_plain": plain_unit,
         "seconds_per_unit_batched_cache": cache_unit,
