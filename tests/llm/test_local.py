@@ -261,13 +261,13 @@ def test_theshared_start_leaves_every_prompt_a_token():
 
 
 def test_unknown_providers_are_refused_with_what_there_is():
-    for name in ("openai/gpt", "smollm2", "local/", ""):
+    for name in ("elsewhere/gpt", "openai/", "smollm2", "local/", ""):
         with pytest.raises(AutointerpError, match="local/smollm2"):
             load_client(name)
 
 
 def test_a_loaded_subject_is_used_where_it_is_the_one_named(tiny, tiny_folder):
-    client = load_client(f"local/{tiny_folder}", tiny)
+    client = load_client(f"local/{tiny_folder}", subject=tiny)
     assert isinstance(client, LocalClient)
     assert client.subject is tiny
     assert client.name == f"local/{tiny_folder}"
