@@ -99,7 +99,7 @@ def test_the_oracle_refuses_an_explanation_it_was_not_told():
 
 
 def test_an_unknown_simulator_is_answered_with_the_known_ones():
-    with pytest.raises(AutointerpError, match="known are all_at_once, constant, inverted"):
+    with pytest.raises(AutointerpError, match="known are all_at_once, completions, constant"):
         load_simulator("gpt")
     with pytest.raises(AutointerpError, match="unexpected keyword argument 'size'"):
         load_simulator("constant", size=3)
