@@ -90,12 +90,13 @@ def config_of(folder: Path, **changes: Any) -> Path:
 
 
 def refused(arguments: list[str], code: int = 1) -> str:
-    """The one line that a command says before it fails."""
+    """The line that a command ends with where it fails; progress may stand before it."""
     found = runner.invoke(app, arguments)
     assert found.exit_code == code, (found.output, found.exception)
     assert isinstance(found.exception, SystemExit)
-    (line,) = found.output.strip().splitlines()
+    *before, line = found.output.strip().splitlines()
     assert line.startswith("autointerp: ")
+    assert not any("autointerp: " in other or "Traceback" in other for other in before)
     return line
 
 
