@@ -32,7 +32,10 @@ def test_a_subjects_name_is_not_taken_for_a_model(
 
     monkeypatch.setattr(autointerp.subject, "load_subject", load)
     parts = Parts(config, RunStore(tmp_path))
-    asks = {"subject": lambda: parts.subject("judge"), "model": lambda: parts.language_model("judge")}
+    asks = {
+        "subject": lambda: parts.subject("judge"),
+        "model": lambda: parts.language_model("judge"),
+    }
     found = {first: asks[first]()}
     found |= {kind: ask() for kind, ask in asks.items()}
     assert found == {"subject": "a/studied", "model": "judge"}
