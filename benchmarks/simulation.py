@@ -343,11 +343,11 @@ def scaling(subject: Subject, folder: Path, options: argparse.Namespace) -> dict
 
     default = 2_048 if subject.device.type == "cpu" else 16_384
     for n_prefix in (113, 226, 453, 905, 1_810):
-        tables["prefix"].append(measure(n_prefix, 8, 1, default))
-    for n_sequences, n_units in ((1, 8), (2, 4), (4, 2), (8, 1)):
+        tables["prefix"].append(measure(n_prefix, 4, 1, default))
+    for n_sequences, n_units in ((1, 4), (2, 2), (4, 1)):
         tables["sequences_per_unit"].append(measure(options.prefix, n_sequences, n_units, default))
     for batch in (250, 512, 1_024, 2_048, 4_096):
-        tables["batch_tokens"].append(measure(options.prefix, 16, 1, batch))
+        tables["batch_tokens"].append(measure(options.prefix, 8, 1, batch))
     return tables
 
 
