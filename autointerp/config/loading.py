@@ -1,0 +1,117 @@
+"""Reads a YAML file into a config model; says what is wrong in the file's own words."""
+
+import difflib
+import reprlib
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from autointerp.records import UsageError
+
+T = TypeVar("T", bound=BaseModel)
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
+
+
+def load_config(path: str | Path, model: type[T]) -> T:
+    """Read a YAML file into a config.
+
+    Raises:
+        UsageError: naming the file, the key's path, the value and what is allowed.
+    """
+    place = Path(path).expanduser()
+    try:
+        data = yaml.safe_load(place.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: text that is not UTF-8, a date such as 2024-13-45, an endless number.
+        raise UsageError(f"config {str(path)!r} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"config {str(path)!r} holds no keys: see the example in the README")
+    return parse_config(data, model, str(path), folder=place.parent)
+
+
+def parse_config(
+    data: dict[str, Any], model: type[T], origin: str, *, folder: Path | None = None
+) -> T:
+    """Check a mapping against a config model; errors as in `load_config`.
+
+    Args:
+        folder: where relative paths are looked for before the working folder.
+    """
+    try:
+        return model.model_validate(data, context={"folder": folder})
+    except ValidationError as error:
+        problems = [_problem(dict(detail), model) for detail in error.errors()]
+        raise UsageError(f"{origin}:\n" + "\n".join(f"  {line}" for line in problems)) from None
+
+
+def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:
+    path, current = _follow(model, detail["loc"])
+    where = ".".join(path) or "(the whole file)"
+    if detail["type"] == "extra_forbidden":
+        known = sorted(current.model_fields) if _is_model(current) else []
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        return f"{where}: unknown key{hint} Known here: {', '.join(known)}"
+    if detail["type"] == "union_tag_not_found":
+        tags = [tag for option in _options(current) for tag in _tags(option)]
+        return f"{where}.type: missing; one of {', '.join(tags)}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] in ("missing", "value_error"):
+        return f"{where}: {message}"
+    # Not `repr`: a few aliases can stand for more text than memory holds.
+    return f"{where}: {message}; found {_SHORT.repr(detail['input'])}"
+
+
+def _follow(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[str], Any]:
+    """The keys of a location as the file writes them, and the annotation at the last known one.
+
+    pydantic adds the `type` of a chosen option to the location; the file does not.
+    """
+    path: list[str] = []
+    current: Any = model
+    for part in loc:
+        options = _options(current)
+        chosen = [option for option in options if part in _tags(option)]
+        if chosen and len(options) > 1:
+            current = chosen[0]
+            continue
+        path.append(str(part))
+        steps = (_step_into(option, part) for option in options)
+        current = next((step for step in steps if step is not None), current)
+    models = [option for option in _options(current) if _is_model(option)]
+    return path, models[0] if len(models) == 1 else current
+
+
+def _step_into(annotation: Any, part: Any) -> Any:
+    """The annotation of a model's field, or of the items of a dict or list; else `None`."""
+    if _is_model(annotation):
+        found = annotation.model_fields.get(str(part))
+        return found.annotation if found else None
+    if get_origin(annotation) in (dict, list):
+        return get_args(annotation)[-1]
+    return None
+
+
+def _options(annotation: Any) -> list[Any]:
+    """The members of a union, also within `Annotated`; anything else alone."""
+    if get_origin(annotation) is Annotated:
+        return _options(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [option for member in get_args(annotation) for option in _options(member)]
+    return [annotation]
+
+
+def _tags(option: Any) -> tuple[Any, ...]:
+    """The values of `type` that choose a model in a union."""
+    field = option.model_fields.get("type") if _is_model(option) else None
+    return get_args(field.annotation) if field else ()
+
+
+def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

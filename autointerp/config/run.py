@@ -1,0 +1,68 @@
+"""Config of a whole run."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from autointerp.config.base import Name, Stage
+from autointerp.config.corpus import CorpusConfig
+from autointerp.config.explaining import ExplainerConfig
+from autointerp.config.llm import BudgetConfig, LlmConfig
+from autointerp.config.recording import RecordConfig, UnitsConfig
+from autointerp.config.scoring import ScoreConfig, ScorerConfig, SimulatorConfig
+from autointerp.config.sources import RecordedConfig, UnitSourceConfig
+from autointerp.config.subjects import SubjectConfig
+
+
+class RunConfig(Stage):
+    """A whole run."""
+
+    name: Name = "run"
+    """Of the run; also of its folder under `results/` unless `output` is set."""
+    output: str | None = None
+    """The run's folder; `results/NAME` if left out."""
+    seed: int = 0
+    """All random choices are hashes of this, the unit and the purpose."""
+    subjects: dict[Name, SubjectConfig] = {}
+    """Language models under study, by a name that sources refer to."""
+    corpus: CorpusConfig | None = None
+    sources: dict[Name, UnitSourceConfig] = Field(min_length=1)
+    """What has units, by name; `type` is `neurons`, `sae`, `directions`, `attention_heads` or
+    `recorded`."""
+    record: RecordConfig = RecordConfig()
+    units: UnitsConfig = UnitsConfig()
+    llm: LlmConfig = LlmConfig()
+    budget: BudgetConfig = BudgetConfig()
+    explainers: list[ExplainerConfig] = Field(min_length=1)
+    simulator: SimulatorConfig = SimulatorConfig()
+    score: ScoreConfig = ScoreConfig()
+    scorers: list[ScorerConfig] = [ScorerConfig(name="simulation", type="simulation")]
+    """How explanations are scored; all of them use the windows and donors of `score`."""
+    executor: Literal["local"] = "local"
+    """Where work items run; `local` is this process."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        for name, source in self.sources.items():
+            if name.endswith(".statistics"):
+                raise ValueError(f"sources.{name}: no source's name may end in .statistics")
+            if isinstance(source, RecordedConfig):
+                continue
+            if source.subject not in self.subjects:
+                known = ", ".join(self.subjects) or "none"
+                raise ValueError(
+                    f"sources.{name}.subject is {source.subject!r}, but `subjects` has: {known}"
+                )
+            if self.corpus is None:
+                raise ValueError(f"sources.{name} is recorded from a subject: set `corpus:`")
+        if self.corpus and all(isinstance(s, RecordedConfig) for s in self.sources.values()):
+            raise ValueError("`corpus:` is read by no source: all were recorded elsewhere")
+        names = [explainer.name for explainer in self.explainers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"explainers need different names, not {names}")
+        scorers = [scorer.name for scorer in self.scorers]
+        if len(set(scorers)) != len(scorers):
+            raise ValueError(f"scorers need different names, not {scorers}")
+        if sum(scorer.type == "simulation" for scorer in self.scorers) > 1:
+            raise ValueError("only one of the scorers can be of type simulation")
+        return self

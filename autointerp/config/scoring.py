@@ -1,0 +1,71 @@
+"""Config of simulators and scorers."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from autointerp.config.base import Name, Stage
+
+
+class SimulatorConfig(Stage):
+    """Who predicts activations from words."""
+
+    name: Literal[
+        "all_at_once",
+        "one_at_a_time",
+        "generated",
+        "structured",
+        "completions",
+        "trained_head",
+    ] = "all_at_once"
+    """How activations are predicted; docs/simulators.md compares them. `one_at_a_time`,
+    `generated`, `structured` and `completions` ask the language model of `llm`."""
+    model: str = "smollm2"
+    """The model that predicts, for `all_at_once`: `smollm2`, a folder or a hub id; for
+    `trained_head`: its folder."""
+    prompt: str | None = None
+    """Template in `prompts/`, or a `.j2` file; the simulator's own if left out."""
+    top_logprobs: int = Field(default=20, ge=5, le=20)
+    """Alternatives read at every token, where log-probabilities are asked for."""
+    sequences_per_call: int = Field(default=4, ge=1, le=64)
+    """Windows in one question of `structured`."""
+    mass_floor: float = Field(default=0.01, ge=0, le=1)
+    """Tokens on which less probability lies on levels are missing."""
+    levels: Literal["auto", "0-9", "0-10"] = "auto"
+    """`auto` is 0 to 10 where "10" is one token of the model, else 0 to 9; `0-10` reads "10" as
+    two tokens where it must."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of a forward pass; 2,048 on a CPU and 16,384 elsewhere if left out."""
+    memory_gb: float | None = Field(default=None, gt=0)
+    """What simulation may hold beside the model, in 10^9 bytes: lowers `batch_tokens`."""
+    keep_few_shot: bool = True
+    """Keep the few-shot's keys and values in the user's cache for the next run."""
+
+
+class ScoreConfig(Stage):
+    """Scoring by simulation on the `test` split."""
+
+    min_active_documents: int = Field(default=4, ge=1)
+    """Sampled `test` documents a unit must be active in; fewer: `insufficient_data`."""
+    shuffled_donors: int = Field(default=5, ge=0)
+    """Other units' explanations scored on the same windows: the control."""
+    calibration: Literal["none", "linear", "percentile", "isotonic"] = "none"
+    """How levels become activations for the scores in activation units (R², absolute deviation):
+    fitted on the unit's `calibrate` windows, which are simulated as well. The score itself is the
+    correlation with the levels as they are."""
+    bootstrap: int = Field(default=1000, ge=100, le=100_000)
+    """Replicates for the interval of a score."""
+
+
+class ScorerConfig(Stage):
+    """One way of scoring."""
+
+    name: Name
+    """As it is called in tables."""
+    type: str
+    """`simulation` (with `simulator` and `score`), `detection` (asks the language model), or a
+    third party's entry point."""
+    n_per_prompt: int = Field(default=5, ge=1, le=100)
+    """Texts in one question (`detection`)."""
+    prompt: str | None = None
+    """Template in `prompts/`, or the path of a `.j2` file; the type's own if left out."""
