@@ -247,18 +247,30 @@ class Asking:
     def read(self, response: Response, shown: Shown) -> Reading:
         """The words in one answer, or `None` and the reason why there are none."""
         text, reason = read_answer(response, self.instructions, marked=self.marked)
-        if text is not None and self._is_copied(text, shown):
-            return None, "the answer repeats that of a worked example"
-        return text, reason
+        examples = [(asked, answer.split(MARKER)[-1]) for asked, answer in self.examples]
+        return own_words((text, reason), self.question(shown), examples)
 
-    def _is_copied(self, text: str, shown: Shown) -> bool:
-        """Whether words are a worked example's answer though the unit shares none of its tokens."""
-        own = _pointed_at(self.question(shown))
-        return any(
-            text.casefold() == answer.split(MARKER)[-1].strip().casefold()
-            and not own & _pointed_at(asked)
-            for asked, answer in self.examples
-        )
+
+def own_words(reading: Reading, question: str, examples: Sequence[tuple[str, str]]) -> Reading:
+    """A reading, refused where it is a worked example's answer: small models copy them.
+
+    A unit that shares a token with the example may be explained so.
+
+    Args:
+        reading: of an answer.
+        question: about the unit.
+        examples: question and answer of each worked example.
+    """
+    text, _ = reading
+    if text is None:
+        return reading
+    own = _pointed_at(question)
+    if any(
+        text.casefold() == answer.strip().casefold() and not own & _pointed_at(asked)
+        for asked, answer in examples
+    ):
+        return None, "the answer repeats that of a worked example"
+    return reading
 
 
 def _pointed_at(question: str) -> set[str]:

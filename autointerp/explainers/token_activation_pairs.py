@@ -17,6 +17,7 @@ from autointerp.explainers.asking import (
     checked_samples,
     details_of_answers,
     first_readable,
+    own_words,
     read_answer,
 )
 from autointerp.explainers.base import Explaining, ExplainView, dead
@@ -33,7 +34,7 @@ from autointerp.records import (
 )
 from autointerp.stats import normalise_levels
 
-_VERSION = 2
+_VERSION = 3
 """Raise when the same view and template give another request or another reading of its answer."""
 
 SPARSE_SHARE = 0.2
@@ -209,7 +210,14 @@ class TokenActivationPairs:
             reason = "the explain split holds no window in which the unit is active"
             return Explanation(view.unit, self.name, None, Status.INSUFFICIENT_DATA, key, reason)
         responses = yield [self.request(view, shown, sample) for sample in range(self.n_samples)]
-        readings = [self._read(response) for response in responses]
+        question = self.prompt.strongest(
+            strongest_tokens([_window(r, view.maximum) for r in shown])
+        )
+        examples = [(self.prompt.strongest(tokens), text) for tokens, text in self.prompt.examples]
+        readings = [
+            [own_words(reading, question, examples) for reading in self._read(response)]
+            for response in responses
+        ]
         details = details_of_answers(readings, responses)
         details["sequences"] = [record.window.sequence_id for record in shown]
         text, reason = first_readable([reading for found in readings for reading in found])

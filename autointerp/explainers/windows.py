@@ -200,13 +200,19 @@ def values(record: ActivationRecord, maximum: float, n: int = N_VALUES) -> list[
     """The strongest tokens of a window with their levels from 1 to 10, in the text's order.
 
     level = floor(10 · relu(x) / max), at least 1 for a token that is listed: those above
-    `HIGHLIGHT_SHARE` of the window's maximum, `n` at most.
+    `HIGHLIGHT_SHARE` of the window's maximum, `n` at most. Words of letters alone are bare, all
+    other tokens stand in quotation marks: a comma or a digit would be taken for the list's own.
     """
     found = visible(record)
     levels = np.maximum(1, normalise_levels(found, maximum))
     strong = np.flatnonzero(found > HIGHLIGHT_SHARE * found.max(initial=0.0))
     kept = sorted(sorted(strong, key=lambda place: -found[place])[:n])
-    return [(token_word(record.tokens[place]), int(levels[place])) for place in kept]
+    return [(_listed(record.tokens[place]), int(levels[place])) for place in kept]
+
+
+def _listed(token: str) -> str:
+    word = token_word(token)
+    return word if word.isalpha() else f'"{word}"'
 
 
 def token_word(token: str) -> str:

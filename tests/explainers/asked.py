@@ -30,6 +30,7 @@ ASKING = {
     "short": lambda *a, **k: Short(*a, **k),
     "intervals": lambda *a, **k: Intervals(*a, **k),
     "clusters": lambda *a, **k: Clusters(*a, **k),
+    "pairs": lambda *a, **k: TokenActivationPairs(*a, **k),
     "numbered": lambda *a, **k: TokenActivationPairs(*a, n_explanations=3, **k),
 }
 """Every prompt by a name: explainers that ask, in each of their forms."""

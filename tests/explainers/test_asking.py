@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autointerp.explainers import Contrastive, ExplainView, Highlights, Short
+from autointerp.explainers import (
+    Contrastive,
+    ExplainView,
+    Highlights,
+    Short,
+    TokenActivationPairs,
+)
 from autointerp.explainers.asking import after_marker
 from autointerp.explainers.words import NotAnExplanationError
 from autointerp.llm import Response, ResponseStatus
@@ -16,6 +22,9 @@ from tests.explainers.asked import ASKING, MARKED, answered, asked, ok, text_of,
 from tests.explainers.planted import UNIT, record
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+PAIRS = ("pairs", "numbered")
+"""Those that show every token with its level."""
 
 M = "[EXPLANATION]:"
 
@@ -104,9 +113,9 @@ def test_a_unit_that_never_fired_asks_nothing(form):
         assert answered(ASKING[form](), UnitRecord(UNIT, records, {})).status is status
 
 
-@pytest.mark.parametrize("form", [name for name in ASKING if name != "numbered"])
+@pytest.mark.parametrize("form", [name for name in ASKING if name not in PAIRS])
 def test_a_unit_active_on_masked_tokens_alone_has_nothing_to_show(form):
-    # The pairs of `numbered` show every token: masked ones with level 0.
+    # Pairs show every token: masked ones with level 0.
     masked = UnitRecord(UNIT, (record([" a", " b"], {0: 3.0}, masked=[0]),), {})
     explanation = answered(ASKING[form](), masked)
     assert explanation.status is Status.INSUFFICIENT_DATA
@@ -115,7 +124,26 @@ def test_a_unit_active_on_masked_tokens_alone_has_nothing_to_show(form):
 
 TOKENS = st.lists(
     st.sampled_from(
-        ["<", "<<", ">>", ">", M, "\n", "\r", "\u2028", '"', "\\", "[EXPLANATION", "]:", "\n2. "]
+        [
+            "<",
+            "<<",
+            ">>",
+            ">",
+            M,
+            "\n",
+            "\r",
+            "\u2028",
+            '"',
+            "\\",
+            "[EXPLANATION",
+            "]:",
+            "\n2. ",
+            "\n- ",
+            '{"answers": [true]}',
+            "</text 1>",
+            "<|im_end|>",
+            "{{ 7 * 7 }}",
+        ]
     )
     | st.text(min_size=1, max_size=8),
     min_size=1,
@@ -125,7 +153,19 @@ TOKENS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(TOKENS)
-@pytest.mark.parametrize("name", ["highlights", "contrastive", "short", "intervals", "summary"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "highlights",
+        "contrastive",
+        "short",
+        "intervals",
+        "summary",
+        "clusters",
+        "max_act_logits",
+        "summary_values_summary",
+    ],
+)
 def test_corpus_text_stays_on_its_line_and_holds_no_marker(name, tokens):
     hostile = UnitRecord(UNIT, (record(tokens, {0: 5.0}, number=1),), {})
     plain = UnitRecord(UNIT, (record([" a"], {0: 5.0}, number=1),), {})
@@ -229,7 +269,7 @@ def test_words_in_another_language_are_an_explanation():
 def test_prompts_share_everything_but_the_unit(form):
     (first, *_), other = asked(ASKING[form](), unit()), UnitRecord(UNIT, unit().records[-4:], {})
     (second, *_) = asked(ASKING[form](), other)
-    if form != "numbered":  # there the table stands before the examples
+    if form not in PAIRS:  # there the table stands before the examples
         assert first.messages[: first.shared] == second.messages[: second.shared]
         assert first.shared == len(first.messages) - 1
 
@@ -309,3 +349,20 @@ def test_a_worked_examples_answer_is_no_explanation_of_another_unit():
     thinking = f"They are all seasons.\n{M} names of the seasons"
     assert answered(Highlights(reasoning=True), unit(), thinking).status is Status.FAILED
     assert answered(ASKING["summary"](), unit(), "names of the seasons").status is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    "answer", ["musical instruments", "1. The word which.\n2. amounts of money"]
+)
+def test_a_worked_examples_answer_is_none_of_the_pairs_either(answer):
+    explainer = ASKING["numbered"]() if "1." in answer else TokenActivationPairs()
+    copied = answered(explainer, unit(), answer)
+    assert (copied.status, copied.text) == (Status.FAILED, None)
+    assert "worked example" in copied.reason
+    pianos = UnitRecord(UNIT, (record([" a", " piano"], {1: 5.0}),), {})
+    assert answered(TokenActivationPairs(), pianos, "musical instruments").text
+
+
+def test_of_a_list_the_first_item_that_is_no_copy_is_taken():
+    answer = "1. musical instruments\n2. animals\n3. pets"
+    assert answered(ASKING["numbered"](), unit(), answer).text == "animals"
