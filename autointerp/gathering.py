@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.config import BASELINE_EXPLAINERS
-from autointerp.judging import judged
+from autointerp.judging import judged, judges
 from autointerp.records import (
     SCHEMA_VERSION,
     Explanation,
@@ -98,7 +98,10 @@ def provenance(run: "Run") -> dict[str, Any]:
                 **(
                     {"fingerprint": run.parts.sources[name].fingerprint()}
                     if name in run.parts.sources
-                    else {"file": str(getattr(settings, "path", ""))}
+                    else {
+                        "file": str(getattr(settings, "path", "")),
+                        "fingerprint": run.parts.imported[name].fingerprint(),
+                    }
                 ),
             }
             for name, settings in run.config.sources.items()
@@ -108,15 +111,18 @@ def provenance(run: "Run") -> dict[str, Any]:
         "corpus_fingerprint": run.parts.corpus.fingerprint() if run.config.corpus else None,
         "design": {"name": run.design.name, "key": run.design.key()},
         "explainers": {e.name: e.fingerprint for e in run.parts.explainers},
-        "llm": run.parts.client.fingerprint
-        if any(e.needs_llm for e in run.parts.explainers)
-        else None,
+        "llm": run.parts.client.fingerprint if _asks(run) else None,
         "simulators": {s.name: s.fingerprint for s in run.parts.simulators.values()},
         "bootstrap_seed": derived_seed(run.config.seed, "bootstrap"),
         "versions": {name: _version(name) for name in names},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
     }
+
+
+def _asks(run: "Run") -> bool:
+    """Whether a language model explains or judges."""
+    return bool(judges(run)) or any(e.needs_llm for e in run.parts.explainers)
 
 
 def _version(package: str) -> str:

@@ -1,6 +1,6 @@
 """The scorers that ask a language model: what has no score under its key yet is asked about."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from autointerp.config import RecordedConfig, ScorerConfig
@@ -41,14 +41,25 @@ def judge_entries(run: "Run", settings: ScorerConfig) -> Iterator[Entry]:
             design = IMPORTED_DESIGN if imported else run.design.name
             scorers[imported] = _scorer(run, settings, design)
         scorer = scorers[imported]
-        key = content_key(
-            "judged score",
-            scorer=scorer.identity(),
-            explanation=explanation.key,
-            donors=[donor.key for donor in donors],
-            llm=client.fingerprint,
-        )
+        key = judged_key(scorer, explanation, donors, client.fingerprint)
         yield key, scorer, explanation, donors
+
+
+def judged_key(
+    scorer: JudgedScorer, explanation: Explanation, donors: Sequence[Explanation], llm: str
+) -> str:
+    """Key of a score by a judge: everything it depends on.
+
+    Args:
+        llm: fingerprint of who judges.
+    """
+    return content_key(
+        "judged score",
+        scorer=scorer.identity(),
+        explanation=explanation.key,
+        donors=[donor.key for donor in donors],
+        llm=llm,
+    )
 
 
 def _job(run: "Run", entry: Entry) -> ScoreJob:

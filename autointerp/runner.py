@@ -422,15 +422,9 @@ class Run:
         if not any(scorer.type == "simulation" for scorer in self.config.scorers):
             return
         for explanation, donors in self.explained():
-            key = content_key(
-                "score",
-                version=VERSION,
-                scorer=vars(self.scorer_of(explanation.unit)),
-                explanation=explanation.key,
-                donors=[donor.key for donor in donors],
-                simulator=self.parts.simulator(explanation.explainer).fingerprint,
-            )
-            yield key, explanation, donors
+            simulator = self.parts.simulator(explanation.explainer).fingerprint
+            scorer = self.scorer_of(explanation.unit)
+            yield score_key(scorer, explanation, donors, simulator), explanation, donors
 
     def score_jobs(self) -> Iterator[ScoreJob]:
         """Every explanation that is scored by simulation, with all that its score needs."""
@@ -585,6 +579,27 @@ class Run:
                 if seconds > 5
                 else "nothing long is left to do"
             )
+
+
+def score_key(
+    scorer: SimulationScorer,
+    explanation: Explanation,
+    donors: Sequence[Explanation],
+    simulator: str,
+) -> str:
+    """Key of a score by simulation: everything it depends on.
+
+    Args:
+        simulator: fingerprint of who simulates.
+    """
+    return content_key(
+        "score",
+        version=VERSION,
+        scorer=vars(scorer),
+        explanation=explanation.key,
+        donors=[donor.key for donor in donors],
+        simulator=simulator,
+    )
 
 
 def _failed_score(job: ScoreJob, scorer: SimulationScorer, reason: str) -> Score:

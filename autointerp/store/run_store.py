@@ -401,6 +401,12 @@ class RunStore:
         ).fetchone()
         return None if row is None else score_of(row[0], json.loads(row[1]))
 
+    def scores(self) -> Iterator[Score]:
+        """All stored scores, of every config this folder has seen, unit by unit."""
+        rows = self.database.execute("SELECT unit, body FROM scores ORDER BY unit, key")
+        for unit, body in rows.fetchall():
+            yield score_of(unit, json.loads(body))
+
     @property
     def ledger(self) -> Ledger:
         """What requests cost."""
