@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from autointerp.llm import Request, Response
 from autointerp.records import AutointerpError, Score
 from autointerp.scorers.detection import DetectionScorer
+from autointerp.scorers.judged import Judging
 from autointerp.scorers.simulation import ScoreJob, SimulationScorer
 
 if TYPE_CHECKING:
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENTRY_POINTS",
+    "SCORERS",
     "DetectionScorer",
     "JudgedScorer",
+    "Judging",
     "ScoreJob",
     "SimulationScorer",
     "load_scorer",
@@ -31,6 +34,11 @@ __all__ = [
 
 ENTRY_POINTS = "autointerp.scorers"
 """Group of entry points in which third parties' scorers are found."""
+
+SCORERS: dict[str, type[Any]] = {
+    "detection": DetectionScorer,
+}
+"""Our own that ask, by the `type` in the config; a type's fields are its keys there."""
 
 
 class JudgedScorer(Protocol):
@@ -56,7 +64,7 @@ def load_scorer(
     """Make the scorer a config describes.
 
     Args:
-        config: its `type` is `detection`, or the name of an entry point.
+        config: its `type` is one of `SCORERS`, or the name of an entry point.
         score: what all scorers of a run share.
         design: name of the sampling design of the windows.
         seed: the run's.
@@ -64,21 +72,18 @@ def load_scorer(
     Raises:
         AutointerpError: where there is no such type, or its package cannot be loaded.
     """
-    if config.type == "detection":
-        scorer = DetectionScorer(
+    if config.type in SCORERS:
+        return SCORERS[config.type](
             design,
             name=config.name,
-            n_per_prompt=config.n_per_prompt,
             min_active_documents=score.min_active_documents,
             n_replicates=score.bootstrap,
             seed=seed,
-            prompt_name=config.prompt or "detection",
+            **_options(config),
         )
-        _ = scorer.prompt  # a wrong template is refused now
-        return scorer
     found = entry_points(group=ENTRY_POINTS)
     if config.type not in found.names:
-        known = ", ".join(["detection", "simulation", *sorted(found.names)])
+        known = ", ".join([*sorted([*SCORERS, "simulation"]), *sorted(found.names)])
         raise AutointerpError(
             f"scorer {config.name!r}: there is no type {config.type!r}; known are {known}"
         )
@@ -87,3 +92,9 @@ def load_scorer(
     except (ImportError, AttributeError) as error:
         raise AutointerpError(f"scorer type {config.type!r} cannot be loaded: {error}") from error
     return make(config, score, design, seed)
+
+
+def _options(config: "ScorerConfig") -> dict[str, Any]:
+    """What its type reads and the config sets."""
+    given = {"n_per_prompt": config.n_per_prompt, "prompt": config.prompt}
+    return {name: value for name, value in given.items() if value is not None}

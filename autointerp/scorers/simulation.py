@@ -54,6 +54,8 @@ class ScoreJob:
 
     simulator_fingerprint: str
     key: str
+    others: tuple[UnitRecord, ...] = ()
+    """Records of the donors' units, for scorers that need windows to compare with."""
 
 
 @dataclass(frozen=True)

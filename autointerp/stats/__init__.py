@@ -21,20 +21,21 @@ from autointerp.stats.classification import (
     auroc,
     balanced_accuracy,
     f1,
+    weighted_auprc,
 )
-from autointerp.stats.comparison import (
-    CommonSupport,
-    benjamini_hochberg,
-    cliffs_delta,
-    common_support,
-    permutation_test,
-)
+from autointerp.stats.comparison import CommonSupport, benjamini_hochberg, common_support
 from autointerp.stats.correlation import (
     SimulationScore,
     lift,
     pooled_pearson,
     pooled_spearman,
     score_simulation,
+)
+from autointerp.stats.effect import (
+    cliffs_delta,
+    cliffs_delta_interval,
+    hedges_g,
+    standardised_mean,
 )
 from autointerp.stats.estimate import Estimate
 from autointerp.stats.expected_value import ExpectedLevel, expected_value_from_logprobs
@@ -46,7 +47,9 @@ from autointerp.stats.intervals import (
     bootstrap_mean,
     exact_binomial,
     fisher_z_interval,
+    share_interval,
 )
+from autointerp.stats.permutation import permutation_test, sign_flip_test
 from autointerp.stats.rescaled_bootstrap import (
     Correlations,
     Resamples,
@@ -82,6 +85,7 @@ __all__ = [
     "bootstrap_mean",
     "bootstrap_pooled_pearson",
     "cliffs_delta",
+    "cliffs_delta_interval",
     "common_support",
     "exact_binomial",
     "expected_value_from_logprobs",
@@ -91,6 +95,7 @@ __all__ = [
     "fit_isotonic",
     "fit_linear",
     "fit_percentile",
+    "hedges_g",
     "lift",
     "normalise_levels",
     "pearson_from_moments",
@@ -99,6 +104,10 @@ __all__ = [
     "pooled_spearman",
     "rao_wu_resamples",
     "score_simulation",
+    "sign_flip_test",
+    "standardised_mean",
+    "share_interval",
     "stratified_bootstrap",
+    "weighted_auprc",
     "window_moments",
 ]

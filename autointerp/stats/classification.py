@@ -77,6 +77,38 @@ def auprc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> ClassificationEstimat
     return _estimate(float(np.sum(np.diff(recall, prepend=0.0) * precision)), status, y)
 
 
+def weighted_auprc(
+    weights: npt.ArrayLike, labels: npt.ArrayLike, scores: npt.ArrayLike
+) -> FloatArray:
+    """Average precision of weighted items, for many sets of weights at once.
+
+    As `auprc`, each item counted as often as its weight says: a weight of 2 is two copies, and
+    tied items enter together whatever their weights.
+
+    Args:
+        weights: [n_replicates, n_items] >= 0.
+        labels: [n_items] booleans.
+        scores: [n_items], higher for positives; may be graded.
+
+    Returns:
+        [n_replicates]; 0 where no positive has weight.
+
+    Raises:
+        ValueError: if lengths differ, labels are not 0 or 1, or a score is NaN or infinite.
+    """
+    y, s, _ = _inputs(labels, scores)
+    order = np.argsort(-s, kind="stable")
+    ordered = np.asarray(weights, np.float64)[:, order]
+    last_of_tie = np.append(np.flatnonzero(np.diff(s[order])), y.size - 1)
+    seen = np.cumsum(ordered, axis=1)[:, last_of_tie]
+    hits = np.cumsum(ordered * y[order], axis=1)[:, last_of_tie]
+    precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
+    gained = np.diff(hits, axis=1, prepend=0.0)
+    total = hits[:, -1]
+    area = (gained * precision).sum(axis=1)
+    return np.divide(area, total, out=np.zeros_like(total), where=total > 0)
+
+
 def balanced_accuracy(labels: npt.ArrayLike, answers: npt.ArrayLike) -> ClassificationEstimate:
     """(true positive rate + true negative rate) / 2; chance is 0.5 at any prevalence.
 

@@ -6,6 +6,8 @@ score over its windows see `rescaled_bootstrap`. An interval that the data canno
 """
 
 import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -151,6 +153,44 @@ def exact_binomial(k: int, n: int, level: float = 0.95, *, p0: float = 0.5) -> B
     ends = test.proportion_ci(level, method="exact")
     interval = Interval(float(ends.low), float(ends.high), level, "Clopper-Pearson")
     return BinomialResult(k / n, interval, float(test.pvalue))
+
+
+def share_interval(
+    values: npt.ArrayLike, clusters: Sequence[Hashable], level: float = 0.95
+) -> Interval | None:
+    """Interval of the mean of values in [0, 1], such as right, half right, wrong.
+
+    Clopper-Pearson with k = n · mean successes of n, neither of them whole: its ends are quantiles
+    of beta(k, n - k + 1) and beta(k + 1, n - k). Of all values in [0, 1] with a given mean, zeros
+    and ones vary most, so it covers at least as often as for those. n is the number of values if
+    each has a cluster of its own, else Kish's effective number (Σ m)² / Σ m² of clusters of sizes
+    m: values of one cluster then count as if they were all the same.
+
+    Args:
+        values: [n_items] in [0, 1].
+        clusters: [n_items] what items are not independent within.
+        level: nominal coverage.
+
+    Returns:
+        The interval; `None` for no values.
+
+    Raises:
+        ValueError: if lengths differ, or a value lies outside [0, 1].
+    """
+    check_level(level)
+    x = finite_vector(values, "values")
+    if x.size != len(clusters):
+        raise ValueError(f"{x.size} values, but {len(clusters)} clusters")
+    if x.size and not (x.min() >= 0 and x.max() <= 1):
+        raise ValueError(f"values must lie between 0 and 1, got {x.min()} to {x.max()}")
+    if not x.size:
+        return None
+    sizes = np.array(list(Counter(clusters).values()), np.float64)
+    n = float(sizes.sum() ** 2 / (sizes**2).sum())
+    k = n * float(x.mean())
+    low = float(stats.beta.ppf((1 - level) / 2, k, n - k + 1)) if k > 0 else 0.0
+    high = float(stats.beta.ppf((1 + level) / 2, k + 1, n - k)) if k < n else 1.0
+    return Interval(low, high, level, f"Clopper-Pearson, n = {n:.3g}")
 
 
 def fisher_z_interval(r: float, n: float, level: float = 0.95) -> Interval | None:

@@ -20,7 +20,8 @@ from autointerp.records import (
     UnitRecord,
     Window,
 )
-from autointerp.scorers.detection import DetectionScorer, load_prompt, weighted_auprc
+from autointerp.scorers.detection import DetectionScorer
+from autointerp.scorers.prompts import load_prompt
 from autointerp.scorers.simulation import ScoreJob
 
 UNIT = UnitId("made", 0)
@@ -120,15 +121,6 @@ def test_the_score_is_the_average_precision_of_the_answers() -> None:
     assert score.interval is not None and score.interval.low <= score.value <= score.interval.high
 
 
-def test_a_weight_is_worth_as_many_copies_of_an_item() -> None:
-    generator = np.random.default_rng(1)
-    labels, answers = generator.random((2, 40)) < 0.5
-    weights = generator.integers(0, 4, (5, 40))
-    found = weighted_auprc(weights.astype(float), labels, answers.astype(float))
-    expected = [stats.auprc(np.repeat(labels, w), np.repeat(answers, w)).value for w in weights]
-    assert found == pytest.approx(expected)
-
-
 def test_every_window_is_asked_about_once_in_an_order_that_says_nothing() -> None:
     _, requests = scored(job("stones"))
     n = N_POSITIVE + N_NEGATIVE
@@ -166,7 +158,7 @@ def test_an_unusable_answer_leaves_its_windows_out_of_score_and_controls() -> No
     asked: list[str] = []
     score, _ = scored(job("stones"), broken)
     assert (score.value, score.status) == (1.0, Status.OK)
-    assert score.details["n_unanswered_windows"] == 5
+    assert score.details["n_unanswered"] == 5
     assert score.details["n_positive"] + score.details["n_negative"] == 17
     assert "malformed" in score.details["reasons"][0]
 
@@ -184,7 +176,7 @@ def test_a_donor_without_answers_is_no_control() -> None:
 
     score, _ = scored(job("stones", "rivers"), half)
     assert [c.status for c in score.controls] == [Status.CONSTANT_PREDICTION, Status.FAILED]
-    assert score.details["n_unanswered_windows"] == 0 and score.lift is not None
+    assert score.details["n_unanswered"] == 0 and score.lift is not None
 
 
 def test_without_silent_windows_there_is_nothing_to_tell_apart() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from autointerp.records import Status
-from autointerp.stats import auprc, auroc, balanced_accuracy, f1
+from autointerp.stats import auprc, auroc, balanced_accuracy, f1, weighted_auprc
 
 
 def test_auroc_counts_pairs_and_half_of_ties():
@@ -95,3 +95,20 @@ def test_unusable_inputs_are_refused():
         f1([0, 1], [0.7, 1])
     with pytest.raises(ValueError, match="scores holds nan at position 1"):
         auprc([0, 1], [0.7, float("nan")])
+
+
+@given(st.integers(0, 10_000))
+def test_a_weight_is_worth_as_many_copies_of_an_item_also_for_graded_scores(seed):
+    generator = np.random.default_rng(seed)
+    labels = generator.random(30) < 0.5
+    labels[:2] = True, False
+    scores = generator.integers(0, generator.integers(1, 9), 30) / 8
+    weights = generator.integers(0, 4, (5, 30))
+    weights[:, :2] = 1
+    found = weighted_auprc(weights, labels, scores)
+    expected = [auprc(np.repeat(labels, w), np.repeat(scores, w)).value for w in weights]
+    assert found == pytest.approx(expected)
+
+
+def test_without_weight_on_a_positive_average_precision_is_zero():
+    assert weighted_auprc([[0.0, 1.0]], [True, False], [0.3, 0.2]).tolist() == [0.0]

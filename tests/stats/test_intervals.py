@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from autointerp.stats import (
     bootstrap_mean,
     exact_binomial,
     fisher_z_interval,
+    share_interval,
 )
 
 
@@ -135,3 +137,38 @@ def test_unusable_arguments_are_refused_with_their_value():
         fisher_z_interval(1.5, 10)
     with pytest.raises(ValueError, match="values holds nan at position 1"):
         bootstrap_mean([1.0, math.nan], seed=0)
+
+
+def test_of_zeros_and_ones_the_share_interval_is_clopper_pearson():
+    for right in range(8):
+        found = share_interval([1.0] * right + [0.0] * (7 - right), list(range(7)))
+        expected = exact_binomial(right, 7).interval
+        assert found is not None and expected is not None
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_values_of_one_cluster_count_once():
+    values = [1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
+    found = share_interval(values, [0, 0, 1, 1, 2, 2])
+    expected = share_interval([1.0, 0.0, 1.0], [0, 1, 2])
+    assert found is not None and expected is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert share_interval([], []) is None
+
+
+def test_halves_are_covered_at_least_as_often_as_said():
+    """Exact coverage over all outcomes of n pairs that are right, wrong or a tie."""
+    n = 12
+    for right, tie in itertools.product((0.1, 0.5, 0.75), (0.1, 0.2)):
+        mean = right + tie / 2
+        covered = 0.0
+        for n_right in range(n + 1):
+            for n_tie in range(n - n_right + 1):
+                n_wrong = n - n_right - n_tie
+                shares = [right, tie, 1 - right - tie]
+                p = stats.multinomial.pmf([n_right, n_tie, n_wrong], n, shares)
+                values = [1.0] * n_right + [0.5] * n_tie + [0.0] * n_wrong
+                found = share_interval(values, list(range(n)))
+                assert found is not None
+                covered += float(p) * (found.low <= mean <= found.high)
+        assert covered >= 0.95
