@@ -11,11 +11,13 @@ from autointerp.store import write_text
 def write_outputs(results: RunResults, folder: Path) -> dict[str, Any]:
     """Write explanations.jsonl, scores.csv, summary.json, comparison.png/.svg and report.html.
 
+    Tables hold every scorer; figure and page show the headline's in full, the others as tables.
+
     Returns:
         The summary that is in summary.json.
     """
     from autointerp.analysis.aggregate import summarise
-    from autointerp.analysis.compare import compare_all
+    from autointerp.analysis.compare import compare_scorers
     from autointerp.analysis.figure import draw_comparison
     from autointerp.analysis.tables import write_explanations, write_scores
     from autointerp.viewer.report import write_report
@@ -23,29 +25,50 @@ def write_outputs(results: RunResults, folder: Path) -> dict[str, Any]:
     write_explanations(results, folder / "explanations.jsonl")
     write_scores(results, folder / "scores.csv")
     summary = summarise(results)
-    comparisons = compare_all(results)
-    _, svg = draw_comparison(results, comparisons, folder / "comparison")
+    comparisons = compare_scorers(results)
+    headline = results.under(summary["scorer"])
+    own = [c for c in comparisons if c["scorer"] == summary["scorer"]]
+    _, svg = draw_comparison(headline, own, folder / "comparison")
     everything = {**summary, "comparisons": comparisons}
     text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / "summary.json", text + "\n")
     figure = svg.read_text(encoding="utf-8")
-    write_report(results, summary, comparisons, figure, folder / "report.html")
+    write_report(headline, summary, comparisons, figure, folder / "report.html")
     return everything
 
 
 def print_summary(summary: dict[str, Any], console: Any) -> None:
-    """Print the headline table and the verdicts on a rich console."""
+    """Print a table per scorer, the headline's first, and the verdicts on a rich console."""
+    for scorer, found in summary["scorers"].items():
+        console.print(_scorer_table(scorer, found, alone=len(summary["scorers"]) == 1))
+    for comparison in summary["comparisons"]:
+        if not comparison["is_baseline"]:
+            by = "" if comparison["scorer"] == summary["scorer"] else f" by {comparison['scorer']}"
+            line = f"{comparison['explainer']}{by}: {comparison['verdict']}"
+            console.print(line, highlight=False)
+
+
+def _scorer_table(scorer: str, found: dict[str, Any], *, alone: bool) -> Any:
+    """Lift and score by one scorer, per source and explainer."""
     from rich.table import Table
 
+    chance = any(
+        group["chance"]
+        for facts in found["sources"].values()
+        for group in facts["explainers"].values()
+    )
     table = Table(
+        title=None if alone else f"{scorer} ({found['metric']})",
+        title_justify="left",
         caption="mean over units, 95 % interval; others': score of other units' explanations",
         caption_justify="left",
     )
     for name in ("source", "explainer"):
         table.add_column(name, no_wrap=True)
-    for name in ("lift", "score", "others'", "scored"):
+    # The chance of a correlation is 0 and needs no column.
+    for name in ("lift", "score", "others'", *(["chance"] if chance else []), "scored"):
         table.add_column(name, justify="right", no_wrap=True)
-    for source, facts in summary["sources"].items():
+    for source, facts in found["sources"].items():
         for explainer, group in facts["explainers"].items():
             counts = group["counts"]
             table.add_row(
@@ -54,12 +77,10 @@ def print_summary(summary: dict[str, Any], console: Any) -> None:
                 _mean(group["lift"], with_interval=True),
                 _mean(group["score"]),
                 _mean(group["controls"]),
+                *([_mean({"mean": group["chance"]})] if chance else []),
                 f"{counts['scored']} of {counts['selected']}",
             )
-    console.print(table)
-    for comparison in summary["comparisons"]:
-        if not comparison["is_baseline"]:
-            console.print(f"{comparison['explainer']}: {comparison['verdict']}", highlight=False)
+    return table
 
 
 def _mean(group: dict[str, Any] | None, *, with_interval: bool = False) -> str:

@@ -57,7 +57,7 @@ def test_a_run_writes_every_output(finished: Any) -> None:
     assert len(results.units) == 4
     rows = (Path(config.output) / "explanations.jsonl").read_text().splitlines()
     assert len(rows) == 4 * 3
-    assert all(json.loads(row)["schema_version"] == 1 for row in rows)
+    assert all(json.loads(row)["schema_version"] == 2 for row in rows)
 
 
 def test_every_score_follows_from_stored_activations_and_simulations(finished: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 from autointerp import stats
 from autointerp.analysis.results import RunResults, UnitResult
+from autointerp.analysis.scorer_facts import ScorerFacts, chance_of
+from autointerp.analysis.tables import TABLES_VERSION
 from autointerp.analysis.values import (
     UNDEFINED,
     UNKNOWN,
@@ -18,44 +20,56 @@ from autointerp.analysis.values import (
     mean_or_none,
     outcome_of,
 )
-from autointerp.records import SCHEMA_VERSION, Status
+from autointerp.records import Status
 
 LEVEL = 0.95
 """Nominal coverage of every interval in this room."""
 
-SCORE_RANGE = (-1.0, 1.0)
-"""What a correlation can be: worst cases use its ends."""
-
-LIFT_RANGE = (-2.0, 2.0)
-"""What a difference of two correlations can be."""
-
 
 def summarise(results: RunResults) -> dict[str, Any]:
-    """All aggregates of a run, per source and explainer, ready for JSON.
+    """All aggregates of a run, per scorer, source and explainer, ready for JSON.
 
     Every mean is given twice: `excluded` is over units with a score; in `as_zero` a living,
     explained unit whose score is undefined (constant truth, too few active test documents) counts
-    0. A constant prediction counts 0 in both. Failed and unrun units are in neither: `worst_case`
-    bounds what the `excluded` mean would be with them. Dead units are in the coverage alone.
+    0. A constant prediction counts as chance (0 for a correlation) in both. Failed and unrun units
+    are in neither: `worst_case` bounds what the `excluded` mean would be with them. Dead units are
+    in the coverage alone.
 
     Returns:
-        `schema_version`, `run`, `level`, `n_units`, `best_explainer` (the explainer with words
-        that has the highest mean lift), and
-        `sources[source]` = `recorded`, `selected`, `dead`, `firing_rate`,
-        `explainers[explainer]` = `is_baseline`, `counts`, `coverage`, `score`, `lift`, `controls`,
-        `lookup`. A number that does not exist is `None`.
+        `schema_version`, `run`, `level`, `n_units`; `scorer`, the one of the headline; its
+        `best_explainer` (the explainer with words that has the highest mean lift) and `sources`;
+        and `scorers[scorer]` = `type`, `metric`, `low`, `high`, `chance`, `best_explainer`,
+        `sources`. `sources[source]` = `recorded`, `selected`, `dead`, `firing_rate`,
+        `explainers[explainer]` = `is_baseline`, `counts`, `coverage`, `chance`, `score`, `lift`,
+        `controls`, `lookup`. A number that does not exist is `None`.
     """
+    scorers = {facts.name: _scorer(results.under(facts.name), facts) for facts in results.scorers}
+    primary = results.primary_scorer.name
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": TABLES_VERSION,
         "run": results.name,
         "level": LEVEL,
         "n_units": len(results.units),
-        "best_explainer": best_explainer(results),
-        "sources": {source: _source(results, source) for source in results.sources},
+        "scorer": primary,
+        "best_explainer": scorers[primary]["best_explainer"],
+        "sources": scorers[primary]["sources"],
+        "scorers": scorers,
     }
 
 
-def _source(results: RunResults, source: str) -> dict[str, Any]:
+def _scorer(results: RunResults, facts: ScorerFacts) -> dict[str, Any]:
+    return {
+        "type": facts.type,
+        "metric": facts.metric,
+        "low": facts.low,
+        "high": facts.high,
+        "chance": facts.chance,
+        "best_explainer": best_explainer(results),
+        "sources": {source: _source(results, source, facts) for source in results.sources},
+    }
+
+
+def _source(results: RunResults, source: str, facts: ScorerFacts) -> dict[str, Any]:
     units = results.of_source(source)
     rates = sorted(unit.density for unit in units)
     return {
@@ -68,12 +82,12 @@ def _source(results: RunResults, source: str) -> dict[str, Any]:
             "highest": float(rates[-1]) if rates else None,
         },
         "explainers": {
-            explainer: _group(results, source, explainer) for explainer in results.explainers
+            explainer: _group(results, source, explainer, facts) for explainer in results.explainers
         },
     }
 
 
-def _group(results: RunResults, source: str, explainer: str) -> dict[str, Any]:
+def _group(results: RunResults, source: str, explainer: str, facts: ScorerFacts) -> dict[str, Any]:
     units = results.of_source(source)
     outcomes = [outcome_of(unit, explainer) for unit in units]
     scores = [o.value for o in outcomes if o.value is not None]
@@ -83,6 +97,7 @@ def _group(results: RunResults, source: str, explainer: str) -> dict[str, Any]:
     n_undefined = sum(statuses[status] for status in UNDEFINED)
     n_unknown = sum(statuses[status] for status in UNKNOWN)
     n_constant = statuses[Status.CONSTANT_PREDICTION]
+    possible = facts.low, facts.high
     return {
         "is_baseline": explainer in results.baseline_explainers,
         "counts": {
@@ -95,9 +110,10 @@ def _group(results: RunResults, source: str, explainer: str) -> dict[str, Any]:
             "by_status": {str(status): statuses[status] for status in Status},
         },
         "coverage": len(scores) / len(units) if units else None,
-        "score": _both_treatments(scores, n_undefined, n_unknown, n_constant, SCORE_RANGE, seed),
+        "chance": _mean_chance(units, outcomes, explainer, facts),
+        "score": _both_treatments(scores, n_undefined, n_unknown, n_constant, possible, seed),
         "lift": {
-            **_both_treatments(lifts, n_undefined, n_unknown, n_constant, LIFT_RANGE, seed),
+            **_both_treatments(lifts, n_undefined, n_unknown, n_constant, facts.lift_range, seed),
             "positive": _positive(lifts),
         }
         if lifts
@@ -105,6 +121,19 @@ def _group(results: RunResults, source: str, explainer: str) -> dict[str, Any]:
         "controls": _controls(units, outcomes, explainer, seed),
         "lookup": _lookup(results, units, explainer, seed),
     }
+
+
+def _mean_chance(
+    units: Sequence[UnitResult], outcomes: Sequence[Outcome], explainer: str, facts: ScorerFacts
+) -> float | None:
+    """Mean over scored units of what chance scores on their windows."""
+    chances = [
+        chance_of(unit.scores[explainer])
+        for unit, outcome in zip(units, outcomes, strict=True)
+        if outcome.is_scored
+    ]
+    known = [chance for chance in chances if chance is not None]
+    return mean_or_none(known) if known else facts.chance
 
 
 def _is_explained(unit: UnitResult, explainer: str) -> bool:

@@ -1,106 +1,107 @@
-"""Are the units of one source easier to explain than those of another?
+"""Are the units of one group easier to explain than those of another?
 
-The question is asked of the lift, never of the raw score, in three ways: over all scored units,
-with undefined scores as 0, and matched on firing rate, since rate alone moves scores.
+The question is asked of the lift, never of the raw score: over all scored units, with undefined
+scores as 0, and matched on firing rate, since rate alone moves scores. Where both groups hold the
+same units (two explainers, two runs), differences are paired.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from autointerp import stats
-from autointerp.analysis.aggregate import LEVEL, LIFT_RANGE
-from autointerp.analysis.results import RunResults, UnitResult
-from autointerp.analysis.values import (
-    UNDEFINED,
-    UNKNOWN,
-    Outcome,
-    analysis_seed,
-    interval_json,
-    mean_or_none,
-    outcome_of,
-)
-from autointerp.analysis.wording import interval_text, level_text, number, p_text, percent, plural
+from autointerp.analysis.aggregate import LEVEL
+from autointerp.analysis.results import RunResults
+from autointerp.analysis.scorer_facts import ScorerFacts
+from autointerp.analysis.sides import Side, n_shared, paired_lifts, side_of
+from autointerp.analysis.values import analysis_seed, interval_json, mean_or_none
+from autointerp.analysis.verdict import MIN_COMMON_SUPPORT, with_verdict
 
-MIN_COMMON_SUPPORT = 0.2
-"""No rate-matched verdict where a smaller share of either side's units is matched."""
+LIFT_RANGE = (-2.0, 2.0)
+"""What a difference of two correlations can be."""
 
-FEW_UNITS = 30
-"""With fewer units on a side the verdict says what could not have been seen."""
+MIN_PAIRS = 2
+"""Units that both sides must hold for differences to be paired."""
 
-SIGNIFICANT = 0.05
-
-
-@dataclass(frozen=True)
-class _Side:
-    """One source under one explainer."""
-
-    source: str
-    units: tuple[UnitResult, ...]
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def lifts(self) -> list[float]:
-        return [o.lift for o in self.outcomes if o.lift is not None]
-
-    @property
-    def n_undefined(self) -> int:
-        return sum(o.status in UNDEFINED for o in self.outcomes)
-
-    @property
-    def n_unknown(self) -> int:
-        return sum(o.status in UNKNOWN for o in self.outcomes)
-
-    def with_undefined(self) -> list[float]:
-        return [*self.lifts, *[0.0] * self.n_undefined]
-
-    def designs(self, explainer: str) -> set[str]:
-        return {
-            unit.scores[explainer].design
-            for unit, outcome in zip(self.units, self.outcomes, strict=True)
-            if outcome.lift is not None
-        }
+EFFECT_SIZE = "Cliff's delta, P(a > b) - P(a < b), interval by Feng & Cliff (2004)"
 
 
 def compare_sources(
     results: RunResults, source_a: str, source_b: str, explainer: str
 ) -> dict[str, Any]:
-    """Compare the mean lift of two sources under one explainer.
+    """Compare the mean lift of two sources under one explainer; see `compare_sides`."""
+    facts = results.primary_scorer
+    return with_verdict(_of_scorer(results, facts, source_a, source_b, explainer))
+
+
+def _of_scorer(
+    results: RunResults, facts: ScorerFacts, source_a: str, source_b: str, explainer: str
+) -> dict[str, Any]:
+    """Two sources as one scorer sees them; `results` are seen by it."""
+    return compare_sides(
+        side_of(results, source_a, explainer),
+        side_of(results, source_b, explainer),
+        explainer=explainer,
+        scorer=facts.name,
+        is_baseline=explainer in results.baseline_explainers,
+        lift_range=facts.lift_range,
+        seed=analysis_seed(results, "compare", source_a, source_b, explainer),
+    )
+
+
+def compare_sides(
+    a: Side,
+    b: Side,
+    *,
+    explainer: str,
+    scorer: str = "simulation",
+    by: str = "source",
+    is_baseline: bool = False,
+    lift_range: tuple[float, float] = LIFT_RANGE,
+    seed: int,
+) -> dict[str, Any]:
+    """Every number of one comparison, without a verdict (`verdict.with_verdict`).
 
     Returns:
-        A JSON-ready dict: `source_a`, `source_b`, `explainer`, `is_baseline`, `excluded` and
-        `as_zero` (n, means, `difference` a − b, `interval`, `cliffs_delta`, `p_value`),
-        `worst_case` (bounds of the difference if unknown scores were anything; `None` without
-        unknown ones), `rate_matched` (`share_a`, `share_b`, and the same numbers, weighted so that
-        both sides have one distribution of firing rates; `None` numbers under 20 % support),
-        `conclusion` (`a_higher`, `b_higher`, `not_shown`, `unclear`, `not_measured`), `verdict` in
-        words.
+        A JSON-ready dict: `by`, `source_a`, `source_b` (names of the groups), `explainer`,
+        `scorer`, `is_baseline`, `excluded` and `as_zero` (n, means, `difference` a − b, `interval`,
+        `cliffs_delta` with its interval, `hedges_g`, `p_value`), `worst_case` (bounds of the
+        difference if unknown scores were anything; `None` without unknown ones), `paired` (over
+        units on both sides; `None` where there are fewer than two), `rate_matched` (`share_a`,
+        `share_b`, and the same numbers, weighted so that both sides have one distribution of firing
+        rates; `None` numbers under 20 % support), `rate_intervals` (the difference inside every
+        decade of firing rate that both sides have), `design` (`paired` or `independent`: which
+        difference the verdict rests on).
     """
-    a, b = _side(results, source_a, explainer), _side(results, source_b, explainer)
-    seed = analysis_seed(results, "compare", source_a, source_b, explainer)
-    comparison: dict[str, Any] = {
-        "source_a": source_a,
-        "source_b": source_b,
+    paired = _paired(a, b, seed)
+    return {
+        "by": by,
+        "source_a": a.name,
+        "source_b": b.name,
         "explainer": explainer,
-        "is_baseline": explainer in results.baseline_explainers,
-        "n_selected_a": len(a.units),
-        "n_selected_b": len(b.units),
-        "designs": sorted(a.designs(explainer) | b.designs(explainer)),
+        "scorer": scorer,
+        "is_baseline": is_baseline,
+        "effect_size": EFFECT_SIZE,
+        "n_selected_a": len(a.members),
+        "n_selected_b": len(b.members),
+        "designs": sorted(a.designs | b.designs),
         "excluded": _difference(a.lifts, b.lifts, seed),
         "as_zero": {
             **_difference(a.with_undefined(), b.with_undefined(), seed),
             "n_undefined_a": a.n_undefined,
             "n_undefined_b": b.n_undefined,
         },
-        "worst_case": _worst_case(a, b),
+        "worst_case": _worst_case(a, b, lift_range),
+        "design": "independent" if paired is None else "paired",
+        "paired": paired,
         "rate_matched": _rate_matched(a, b, seed),
+        "rate_intervals": _rate_intervals(a, b, seed),
         "n_comparisons": 1,
         "p_adjusted": None,
     }
-    return _with_verdict(comparison)
 
 
 def compare_all(
@@ -111,22 +112,49 @@ def compare_all(
     p-values are adjusted by Benjamini-Hochberg over all of these comparisons, and the verdicts
     follow the adjusted ones (`p_adjusted`, `n_comparisons`). Empty for a run with one source.
     """
-    comparisons = [
-        compare_sources(results, source_a, source_b, explainer)
-        for source_a, source_b in (combinations(results.sources, 2) if pairs is None else pairs)
-        for explainer in results.explainers
+    return judged_together(
+        [
+            compare_sources(results, source_a, source_b, explainer)
+            for source_a, source_b in (combinations(results.sources, 2) if pairs is None else pairs)
+            for explainer in results.explainers
+        ]
+    )
+
+
+def compare_scorers(results: RunResults) -> list[dict[str, Any]]:
+    """Every pair of sources under every explainer and scorer, the headline's scorer first.
+
+    One scorer is the headline, named before any result: its p-values are adjusted over its own
+    comparisons. Those of the other scorers are adjusted over all of theirs together.
+    """
+    primary = results.primary_scorer.name
+    others = [facts for facts in results.scorers if facts.name != primary]
+    return [
+        *compare_all(results.under(primary)),
+        *judged_together(
+            [
+                _of_scorer(results.under(facts.name), facts, source_a, source_b, explainer)
+                for facts in others
+                for source_a, source_b in combinations(results.sources, 2)
+                for explainer in results.explainers
+            ]
+        ),
     ]
-    tested = [c for c in comparisons if c["excluded"]["p_value"] is not None]
-    adjusted = stats.benjamini_hochberg([c["excluded"]["p_value"] for c in tested])
-    for comparison, p_value in zip(tested, adjusted, strict=True):
+
+
+def judged_together(comparisons: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The comparisons with p-values adjusted over all of them, and verdicts that follow these."""
+    tested = [(c, p) for c in comparisons if (p := p_value_of(c)) is not None]
+    adjusted = stats.benjamini_hochberg([p_value for _, p_value in tested])
+    for (comparison, _), p_value in zip(tested, adjusted, strict=True):
         comparison["p_adjusted"] = float(p_value)
         comparison["n_comparisons"] = len(tested)
-    return [_with_verdict(comparison) for comparison in comparisons]
+    return [with_verdict(comparison) for comparison in comparisons]
 
 
-def _side(results: RunResults, source: str, explainer: str) -> _Side:
-    units = results.of_source(source)
-    return _Side(source, units, tuple(outcome_of(unit, explainer) for unit in units))
+def p_value_of(comparison: dict[str, Any]) -> float | None:
+    """The p-value of the difference that the verdict rests on."""
+    return comparison["paired" if comparison["design"] == "paired" else "excluded"]["p_value"]
 
 
 def _difference(a: Sequence[float], b: Sequence[float], seed: int) -> dict[str, Any]:
@@ -140,15 +168,47 @@ def _difference(a: Sequence[float], b: Sequence[float], seed: int) -> dict[str, 
         "difference": None if mean_a is None or mean_b is None else mean_a - mean_b,
         "interval": interval_json(stats.bootstrap_difference(a, b, level=LEVEL, seed=seed)),
         "cliffs_delta": stats.cliffs_delta(a, b),
+        "cliffs_delta_interval": interval_json(stats.cliffs_delta_interval(a, b, LEVEL)),
+        "hedges_g": stats.hedges_g(a, b),
         "p_value": stats.permutation_test(a, b, seed=seed) if testable else None,
     }
 
 
-def _worst_case(a: _Side, b: _Side) -> dict[str, Any] | None:
+def _paired(a: Side, b: Side, seed: int) -> dict[str, Any] | None:
+    shared = n_shared(a, b)
+    if shared < MIN_PAIRS:
+        return None
+    pairs = paired_lifts(a, b, undefined_as_zero=False)
+    return {
+        "n_shared": shared,
+        **_paired_numbers(pairs, seed),
+        "as_zero": _paired_numbers(paired_lifts(a, b, undefined_as_zero=True), seed),
+    }
+
+
+def _paired_numbers(pairs: Sequence[tuple[float, float]], seed: int) -> dict[str, Any]:
+    differences = [x - y for x, y in pairs]
+    untied = [d for d in differences if d != 0]
+    higher = stats.exact_binomial(sum(d > 0 for d in untied), len(untied), LEVEL)
+    return {
+        "n_pairs": len(pairs),
+        "mean_a": mean_or_none([x for x, _ in pairs]),
+        "mean_b": mean_or_none([y for _, y in pairs]),
+        "difference": mean_or_none(differences),
+        "interval": interval_json(stats.bootstrap_mean(differences, level=LEVEL, seed=seed)),
+        "standardised": stats.standardised_mean(differences),
+        "n_untied": len(untied),
+        "share_a_higher": higher.share,
+        "share_interval": interval_json(higher.interval),
+        "p_value": stats.sign_flip_test(differences, seed=seed) if len(pairs) >= 2 else None,
+    }
+
+
+def _worst_case(a: Side, b: Side, lift_range: tuple[float, float]) -> dict[str, Any] | None:
     if a.n_unknown + b.n_unknown == 0:
         return None
-    low_a, high_a = _bounds(a)
-    low_b, high_b = _bounds(b)
+    low_a, high_a = _bounds(a, lift_range)
+    low_b, high_b = _bounds(b, lift_range)
     return {
         "n_unknown_a": a.n_unknown,
         "n_unknown_b": b.n_unknown,
@@ -157,19 +217,19 @@ def _worst_case(a: _Side, b: _Side) -> dict[str, Any] | None:
     }
 
 
-def _bounds(side: _Side) -> tuple[float, float]:
+def _bounds(side: Side, lift_range: tuple[float, float]) -> tuple[float, float]:
     n = len(side.lifts) + side.n_unknown
     if n == 0:
-        return LIFT_RANGE
-    low, high = ((sum(side.lifts) + side.n_unknown * end) / n for end in LIFT_RANGE)
+        return lift_range
+    low, high = ((sum(side.lifts) + side.n_unknown * end) / n for end in lift_range)
     return low, high
 
 
-def _rate_matched(a: _Side, b: _Side, seed: int) -> dict[str, Any]:
+def _rate_matched(a: Side, b: Side, seed: int) -> dict[str, Any]:
     # A unit without a lift gets rate 0, which is in no bin: it stays in the share's denominator.
-    support = stats.common_support(_rates(a), _rates(b))
-    x = np.array([_lift_or_zero(a.outcomes[i]) for i in support.index_a])
-    y = np.array([_lift_or_zero(b.outcomes[i]) for i in support.index_b])
+    support = stats.common_support(a.rates(), b.rates())
+    x = np.array([a.members[i].outcome.lift or 0.0 for i in support.index_a])
+    y = np.array([b.members[i].outcome.lift or 0.0 for i in support.index_b])
     found: dict[str, Any] = {
         "share_a": support.share_a,
         "share_b": support.share_b,
@@ -206,132 +266,24 @@ def _linearised(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return mean + len(values) * weights * (values - mean) / weights.sum()
 
 
-def _rates(side: _Side) -> list[float]:
+def _rate_intervals(a: Side, b: Side, seed: int) -> list[dict[str, Any]]:
+    """The difference inside every decade of firing rate in which both sides have a lift."""
+    by_decade_a, by_decade_b = _by_decade(a), _by_decade(b)
     return [
-        unit.density if outcome.lift is not None else 0.0
-        for unit, outcome in zip(side.units, side.outcomes, strict=True)
+        {
+            "low": 10.0**decade,
+            "high": 10.0 ** (decade + 1),
+            **_difference(by_decade_a[decade], by_decade_b[decade], seed),
+        }
+        for decade in sorted(by_decade_a.keys() & by_decade_b.keys())
     ]
 
 
-def _lift_or_zero(outcome: Outcome) -> float:
-    return outcome.lift or 0.0
-
-
-# ------------------------------------------------------------------ verdict
-
-
-def _with_verdict(comparison: dict[str, Any]) -> dict[str, Any]:
-    conclusion, sentences = _main_verdict(comparison)
-    if conclusion != "not_measured":
-        sentences += _caveats(comparison)
-    return {**comparison, "conclusion": conclusion, "verdict": " ".join(sentences)}
-
-
-def _main_verdict(comparison: Mapping[str, Any]) -> tuple[str, list[str]]:
-    a, b, c = comparison["source_a"], comparison["source_b"], comparison["excluded"]
-    under = f"under {comparison['explainer']}"
-    for source, n in ((a, c["n_a"]), (b, c["n_b"])):
-        if n == 0:
-            return "not_measured", [f"Not compared {under}: no unit of {source} has a lift."]
-    if len(comparison["designs"]) > 1:
-        designs = " and ".join(comparison["designs"])
-        return "not_measured", [f"Not compared {under}: windows were sampled by {designs}."]
-    numbers = (
-        f"mean lift {number(c['mean_a'])} for {a} and {number(c['mean_b'])} for {b}, "
-        f"difference {number(c['difference'])} ({level_text(c['interval'])}; "
-        f"{c['n_a']} and {plural(c['n_b'], 'unit')})"
-    )
-    if c["interval"] is None:
-        reason = "too few units, or no spread, for an interval: this run shows nothing either way"
-        return "not_measured", [f"{_capital(under)}, {numbers}: {reason}."]
-    direction = _direction(c["interval"])
-    if direction == "not_shown":
-        return direction, [
-            f"{_capital(under)}, {numbers}. "
-            "The interval includes zero: this run does not show a difference."
-        ]
-    higher, lower = (a, b) if direction == "a_higher" else (b, a)
-    p_value, family = c["p_value"], ""
-    if comparison["p_adjusted"] is not None:
-        p_value = comparison["p_adjusted"]
-        family = f", adjusted for {comparison['n_comparisons']} comparisons"
-    test = f"permutation test: {p_text(p_value)}{family}"
-    if p_value >= SIGNIFICANT:
-        return "unclear", [
-            f"{_capital(under)}, {numbers}. The interval does not include zero, but the test does "
-            f"not confirm it ({test}): a hint that {higher} score higher, not a finding."
-        ]
-    if _direction(comparison["as_zero"]["interval"]) != direction:
-        return "unclear", [
-            f"{_capital(under)}, {numbers}; {test}. The interval does not include zero, but "
-            "once undefined scores count as 0 it does: whether there is a difference depends on "
-            "how they are counted."
-        ]
-    return direction, [
-        f"{_capital(under)}, units of {higher} have a higher mean lift than units of {lower}: "
-        f"{numbers}; {test}."
-    ]
-
-
-def _caveats(comparison: Mapping[str, Any]) -> list[str]:
-    c, sentences = comparison["excluded"], list[str]()
-    interval = c["interval"]
-    if min(c["n_a"], c["n_b"]) < FEW_UNITS and interval is not None:
-        half = (interval["high"] - interval["low"]) / 2
-        sentences.append(
-            f"With {c['n_a']} and {plural(c['n_b'], 'unit')}, an observed difference below about "
-            f"{number(half)} cannot be told from none."
-        )
-    zero = comparison["as_zero"]
-    if zero["n_undefined_a"] + zero["n_undefined_b"]:
-        sentences.append(
-            f"With undefined scores as 0 ({zero['n_undefined_a']} of {comparison['source_a']}, "
-            f"{zero['n_undefined_b']} of {comparison['source_b']}) the difference is "
-            f"{number(zero['difference'])} ({level_text(zero['interval'])})."
-        )
-    if comparison["worst_case"]:
-        worst = comparison["worst_case"]
-        missing = worst["n_unknown_a"] + worst["n_unknown_b"]
-        sentences.append(
-            f"{_capital(plural(missing, 'selected unit'))} without a known score (failed or not "
-            "run): with any possible lifts for them the difference lies between "
-            f"{number(worst['low'])} and {number(worst['high'])}."
-        )
-    return [*sentences, _rate_sentence(comparison)]
-
-
-def _rate_sentence(comparison: Mapping[str, Any]) -> str:
-    a, b, matched = comparison["source_a"], comparison["source_b"], comparison["rate_matched"]
-    shares = f"{percent(matched['share_a'])} of {a} and {percent(matched['share_b'])} of {b}"
-    if not matched["has_support"]:
-        return (
-            f"No rate-matched verdict: {shares} are scored and fire at rates found in both "
-            f"sources, and {percent(MIN_COMMON_SUPPORT)} of each is needed."
-        )
-    start = (
-        f"Matched on firing rate ({shares}; {matched['n_a']} and "
-        f"{plural(matched['n_b'], 'unit')}) the difference is {number(matched['difference'])}"
-    )
-    interval = matched["interval"]
-    if interval is None:
-        return f"{start}; too few units for an interval."
-    end = {
-        "not_shown": "which includes zero",
-        "a_higher": f"above zero: {a} higher",
-        "b_higher": f"below zero: {b} higher",
-    }[_direction(interval)]
-    text = f"{start} (interval {interval_text(interval)}, {end})"
-    p_value = matched["p_value"]
-    if _direction(interval) != "not_shown" and p_value is not None and p_value >= SIGNIFICANT:
-        return f"{text}, not confirmed by the permutation test ({p_text(p_value)})."
-    return f"{text}."
-
-
-def _direction(interval: Mapping[str, Any] | None) -> str:
-    if interval is None or interval["low"] <= 0 <= interval["high"]:
-        return "not_shown"
-    return "a_higher" if interval["low"] > 0 else "b_higher"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _by_decade(side: Side) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for member in side.members:
+        if member.outcome.lift is not None and member.rate > 0:
+            # A unit that is always active belongs to the highest decade.
+            decade = min(-1, math.floor(math.log10(member.rate)))
+            found.setdefault(decade, []).append(member.outcome.lift)
+    return found

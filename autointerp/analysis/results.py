@@ -1,9 +1,10 @@
 """What a finished run holds, gathered for tables, figures, exports and pages."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from autointerp.analysis.scorer_facts import ScorerFacts, scorer_facts
 from autointerp.records import (
     ActivationRecord,
     Explanation,
@@ -13,6 +14,9 @@ from autointerp.records import (
     UnitId,
     UnitRecord,
 )
+
+SIMULATION = "simulation"
+"""Name under which scores by simulation are kept, whatever the config calls them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class UnitResult:
     """By explainer; empty for a dead unit."""
 
     scores: Mapping[str, Score]
-    """By explainer; missing where nothing was scored."""
+    """By explainer: by simulation, or by the scorer that `RunResults.under` asks for; missing where
+    nothing was scored."""
 
     scored_windows: tuple[ActivationRecord, ...]
     """The `test` windows that were scored, most active stratum first."""
@@ -41,6 +46,10 @@ class UnitResult:
 
     status: Status = Status.OK
     """`dead` where it never fired in `explain`."""
+
+    def scores_by(self, scorer: str) -> Mapping[str, Score]:
+        """Its scores by one scorer, by explainer."""
+        return self.scores if scorer == SIMULATION else self.judged.get(scorer, {})
 
 
 @dataclass(frozen=True)
@@ -80,3 +89,32 @@ class RunResults:
     def of_source(self, source: str) -> tuple[UnitResult, ...]:
         """The units of one source."""
         return tuple(unit for unit in self.units if unit.unit.source == source)
+
+    @property
+    def scorers(self) -> tuple[ScorerFacts, ...]:
+        """All scorers in config order."""
+        configured = self.config.get("scorers") or [{"name": SIMULATION, "type": SIMULATION}]
+        return tuple(
+            scorer_facts(
+                SIMULATION if entry["type"] == SIMULATION else str(entry["name"]),
+                str(entry["type"]),
+            )
+            for entry in configured
+        )
+
+    @property
+    def primary_scorer(self) -> ScorerFacts:
+        """The scorer of the headline: simulation, or the first of the config without it."""
+        return next((s for s in self.scorers if s.name == SIMULATION), self.scorers[0])
+
+    def under(self, scorer: str) -> "RunResults":
+        """The same run as one scorer sees it: its scores stand in `scores` of every unit.
+
+        What is simulated is shown by simulation alone.
+        """
+        if scorer == SIMULATION:
+            return self
+        units = tuple(
+            replace(unit, scores=unit.scores_by(scorer), simulations={}) for unit in self.units
+        )
+        return replace(self, units=units)

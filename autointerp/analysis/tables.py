@@ -1,6 +1,7 @@
 """Rows for other programs: `explanations.jsonl` and `scores.csv`.
 
-Both hold one row per selected unit and explainer, whatever became of it; a number that does not
+The first holds an object per selected unit and explainer, with an object per scorer in it; the
+second a row per unit, explainer and scorer; both whatever became of it. A number that does not
 exist is `null` or an empty cell, and the status says why.
 """
 
@@ -13,15 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.analysis.results import RunResults, UnitResult
+from autointerp.analysis.scorer_facts import ScorerFacts, chance_of
 from autointerp.analysis.values import Outcome, interval_json, outcome_of
-from autointerp.records import SCHEMA_VERSION, Interval, Split, Status
+from autointerp.records import Split, Status
 from autointerp.store import write_text
 
+TABLES_VERSION = 2
+"""`schema_version` of `explanations.jsonl`, `scores.csv` and `summary.json`. It is their own: these
+files are written anew from the store, whose keys and answers need not change with a column.
+
+1: one score per row, by simulation. 2: every scorer; see docs/run-folder.md.
+"""
+
 SCORE_COLUMNS: tuple[str, ...] = (
-    "unit", "source", "index", "polarity", "firing_rate", "explainer", "is_baseline", "status",
-    "score", "score_low", "score_high", "lift", "lift_low", "lift_high", "control_mean",
-    "n_controls", "lookup_score", "n_windows", "n_documents", "n_active_documents", "n_tokens",
-    "n_unknown_tokens", "scorer", "simulator", "design", "split", "schema_version",
+    "unit", "source", "index", "polarity", "firing_rate", "explainer", "is_baseline", "scorer",
+    "metric", "status", "score", "score_low", "score_high", "chance", "lift", "lift_low",
+    "lift_high", "control_mean", "n_controls", "lookup_score", "n_windows", "n_documents",
+    "n_active_documents", "n_tokens", "n_unknown_tokens", "simulator", "design", "split",
+    "schema_version",
 )  # fmt: skip
 """Columns of `scores.csv`, in order. Texts that a model wrote are in `explanations.jsonl` only:
 a spreadsheet would run a cell that starts with `=`."""
@@ -30,24 +40,36 @@ a spreadsheet would run a cell that starts with `=`."""
 def explanation_rows(results: RunResults) -> Iterator[dict[str, Any]]:
     """One object per unit and explainer, in the order of the units and of the config.
 
-    `score` and `lift` are as measured: `None` for a constant prediction unless the scorer gave a
-    number; means count it 0. `status` and `stage` say what became of the unit and where.
+    `scores` has an object per scorer. Its `score` and `lift` are as measured: `None` for a constant
+    prediction unless the scorer gave a number; means count it as chance. Its `status` and `stage`
+    say what became of the unit and where; `status` of the row says it of the explanation.
     """
-    for unit in results.units:
+    views = {facts.name: results.under(facts.name) for facts in results.scorers}
+    for place, unit in enumerate(results.units):
+        seen = {name: view.units[place] for name, view in views.items()}
         for explainer in results.explainers:
-            yield _row(results, unit, explainer)
+            yield {
+                **_unit_facts(results, unit, explainer),
+                "scores": {
+                    facts.name: _score_facts(results, seen[facts.name], explainer, facts)
+                    for facts in results.scorers
+                },
+            }
 
 
 def score_rows(results: RunResults) -> Iterator[dict[str, Any]]:
-    """The same rows, flat: the columns of `SCORE_COLUMNS`, `None` where there is no number."""
+    """One row per unit, explainer and scorer: the columns of `SCORE_COLUMNS`, `None` for none."""
     for row in explanation_rows(results):
-        flat = {
-            **row,
-            **_ends("score", row["score_interval"]),
-            **_ends("lift", row["lift_interval"]),
-            "n_controls": len(row["controls"]),
-        }
-        yield {column: flat[column] for column in SCORE_COLUMNS}
+        for scorer, score in row["scores"].items():
+            flat = {
+                **row,
+                **score,
+                **_ends("score", score["score_interval"]),
+                **_ends("lift", score["lift_interval"]),
+                "scorer": scorer,
+                "n_controls": len(score["controls"]),
+            }
+            yield {column: flat[column] for column in SCORE_COLUMNS}
 
 
 def write_explanations(results: RunResults, path: str | Path) -> None:
@@ -67,11 +89,11 @@ def write_scores(results: RunResults, path: str | Path) -> None:
     write_text(Path(path), text.getvalue())
 
 
-def _row(results: RunResults, unit: UnitResult, explainer: str) -> dict[str, Any]:
-    outcome = outcome_of(unit, explainer)
-    explanation, score = unit.explanations.get(explainer), unit.scores.get(explainer)
+def _unit_facts(results: RunResults, unit: UnitResult, explainer: str) -> dict[str, Any]:
+    explanation = unit.explanations.get(explainer)
+    missing = Status.NOT_RUN if unit.status is Status.OK else unit.status
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": TABLES_VERSION,
         "run": results.name,
         "unit": str(unit.unit),
         "source": unit.unit.source,
@@ -81,13 +103,30 @@ def _row(results: RunResults, unit: UnitResult, explainer: str) -> dict[str, Any
         "explainer": explainer,
         "is_baseline": explainer in results.baseline_explainers,
         "explanation": explanation.text if explanation else None,
+        "explanation_key": explanation.key if explanation else None,
+        "author": explanation.details.get("author") if explanation else None,
+        "status": str(explanation.status if explanation else missing),
+        "reason": explanation.reason if explanation else "",
+    }
+
+
+def _score_facts(
+    results: RunResults, unit: UnitResult, explainer: str, facts: ScorerFacts
+) -> dict[str, Any]:
+    """One score; `unit` as the scorer sees it."""
+    outcome = outcome_of(unit, explainer)
+    score = unit.scores.get(explainer)
+    chance = chance_of(score) if score else None
+    return {
+        "metric": facts.metric,
         "status": str(outcome.status),
         "stage": outcome.stage,
         "reason": outcome.reason,
         "score": _number(score.value) if score else None,
-        "score_interval": _interval(score.interval) if score else None,
+        "score_interval": interval_json(score.interval) if score else None,
+        "chance": _number(facts.chance if chance is None else chance),
         "lift": _number(score.lift) if score else None,
-        "lift_interval": _interval(score.lift_interval) if score else None,
+        "lift_interval": interval_json(score.lift_interval) if score else None,
         "control_mean": _number(score.control_mean) if score else None,
         "controls": [
             {
@@ -105,14 +144,10 @@ def _row(results: RunResults, unit: UnitResult, explainer: str) -> dict[str, Any
         "n_active_documents": score.n_active_documents if score else None,
         "n_tokens": score.n_tokens if score else None,
         "n_unknown_tokens": score.n_unknown_tokens if score else None,
-        "scorer": score.scorer if score else None,
         "simulator": score.simulator if score else None,
         "design": score.design if score else None,
         "split": str(score.split) if score else str(Split.TEST),
-        "keys": {
-            "explanation": explanation.key if explanation else None,
-            "score": score.key if score else None,
-        },
+        "key": score.key if score else None,
     }
 
 
@@ -123,10 +158,6 @@ def _lookup_score(results: RunResults, unit: UnitResult) -> float | None:
         if outcome.status is Status.OK:
             return outcome.value
     return None
-
-
-def _interval(interval: Interval | None) -> dict[str, Any] | None:
-    return interval_json(interval)
 
 
 def _ends(name: str, interval: dict[str, Any] | None) -> dict[str, float | None]:

@@ -10,10 +10,11 @@ from statistics import fmean
 from typing import Any, Literal, Protocol
 
 from autointerp.analysis.results import RunResults, UnitResult
+from autointerp.analysis.scorer_facts import chance_of
 from autointerp.records import Score, Status, derived_seed
 
 SCORED = (Status.OK, Status.CONSTANT_PREDICTION)
-"""Statuses with a number: a constant prediction counts 0."""
+"""Statuses with a number: a constant prediction counts as chance, 0 for a correlation."""
 
 UNDEFINED = (Status.UNDEFINED_TRUTH, Status.INSUFFICIENT_DATA)
 """Living, explained units for which the `test` windows define no score."""
@@ -45,7 +46,8 @@ class Outcome:
 
     reason: str = ""
     value: float | None = None
-    """The score as it enters means: 0 for a constant prediction, `None` where there is none."""
+    """The score as it enters means: chance (0) for a constant prediction that has no number,
+    `None` where there is none."""
 
     lift: float | None = None
     """Score − mean of the shuffled controls; `None` also where there are no controls."""
@@ -69,8 +71,8 @@ def outcome_of(unit: UnitResult, explainer: str) -> Outcome:
     if score.status not in SCORED:
         return Outcome(score.status, "score", score.reason)
     value = _finite(score.value)
-    if score.status is Status.CONSTANT_PREDICTION:
-        value = 0.0
+    if score.status is Status.CONSTANT_PREDICTION and value is None:
+        value = chance_of(score)
     if value is None:
         return Outcome(Status.FAILED, "score", score.reason or "the score holds no number")
     return Outcome(score.status, "score", score.reason, value, _lift(score, value))

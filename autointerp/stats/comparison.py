@@ -12,7 +12,6 @@ import numpy.typing as npt
 from scipy import stats
 
 from autointerp.stats.estimate import FloatArray, finite_vector
-from autointerp.stats.intervals import Seed
 
 IndexArray: TypeAlias = npt.NDArray[np.int64]
 
@@ -91,64 +90,6 @@ def common_support(
     )
 
 
-def permutation_test(
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
-    *,
-    bins_a: npt.ArrayLike | None = None,
-    bins_b: npt.ArrayLike | None = None,
-    n_permutations: int = 9999,
-    seed: Seed,
-) -> float | None:
-    """Two-sided p-value of mean(a) - mean(b), labels permuted.
-
-    p = (1 + #{|d*| >= |d|}) / (1 + n_permutations) (Phipson & Smyth 2010). With bins, labels are
-    permuted inside each bin and d = Σ_k m_k (mean_k(a) - mean_k(b)) / Σ_k m_k, where
-    m_k = min(n_a, n_b) of bin k: the rate-matched comparison of `common_support`.
-
-    Args:
-        a: [n_a] one number per unit of the first group.
-        b: [n_b] one number per unit of the second group.
-        bins_a: [n_a] bin of each unit of `a`; all units in one bin where `None`.
-        bins_b: [n_b] bin of each unit of `b`.
-        n_permutations: random permutations.
-        seed: a seed or a generator.
-
-    Returns:
-        p in (0, 1]; `None` where no bin has units of both groups.
-
-    Raises:
-        ValueError: if a value is NaN or infinite, only one of the bins is given, or their lengths
-            differ from their groups'.
-    """
-    x, y = finite_vector(a, "a"), finite_vector(b, "b")
-    if (bins_a is None) != (bins_b is None):
-        raise ValueError("give the bins of both groups, or of neither")
-    k_x = np.zeros(x.size) if bins_a is None else finite_vector(bins_a, "bins_a")
-    k_y = np.zeros(y.size) if bins_b is None else finite_vector(bins_b, "bins_b")
-    if k_x.size != x.size or k_y.size != y.size:
-        raise ValueError(f"{k_x.size} and {k_y.size} bins for {x.size} and {y.size} units")
-    generator = np.random.default_rng(seed)
-    observed, total = 0.0, 0
-    permuted = np.zeros(n_permutations)
-    for k in np.intersect1d(k_x, k_y):
-        in_a, in_b = x[k_x == k], y[k_y == k]
-        weight = min(in_a.size, in_b.size)
-        total += weight
-        observed += weight * float(in_a.mean() - in_b.mean())
-        pooled = np.concatenate([in_a, in_b])
-        for i in range(n_permutations):
-            generator.shuffle(pooled)
-            mean_a = pooled[: in_a.size].mean()
-            permuted[i] += weight * (mean_a - pooled[in_a.size :].mean())
-    if total == 0:
-        return None
-    # Permutations that repeat the observed split must count as reaching it despite rounding.
-    rounding = 1e-12 * total * max(np.abs(x).max(), np.abs(y).max())
-    reached = int((np.abs(permuted) >= abs(observed) - rounding).sum())
-    return (1 + reached) / (1 + n_permutations)
-
-
 def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
     """Adjusted p-values (Benjamini & Hochberg 1995): min over j >= i of p_(j) n / j, at most 1.
 
@@ -169,24 +110,6 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
     if p.min() < 0 or p.max() > 1:
         raise ValueError(f"p-values must lie in [0, 1], got {p.min()} to {p.max()}")
     return np.asarray(stats.false_discovery_control(p, method="bh"), dtype=np.float64)
-
-
-def cliffs_delta(a: npt.ArrayLike, b: npt.ArrayLike) -> float | None:
-    """Effect size P(a > b) - P(a < b) in [-1, 1] (Cliff 1993); `None` for an empty group.
-
-    Args:
-        a: [n_a] one number per unit of the first group.
-        b: [n_b] one number per unit of the second group.
-
-    Raises:
-        ValueError: if a value is NaN or infinite.
-    """
-    x, y = finite_vector(a, "a"), finite_vector(b, "b")
-    if x.size == 0 or y.size == 0:
-        return None
-    rank_sum = float(stats.rankdata(np.concatenate([x, y]))[: x.size].sum())
-    wins = rank_sum - x.size * (x.size + 1) / 2
-    return 2 * wins / (x.size * y.size) - 1
 
 
 def _rate_bins(rates: FloatArray, name: str, bins_per_decade: int) -> tuple[IndexArray, IndexArray]:

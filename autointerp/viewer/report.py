@@ -135,9 +135,9 @@ def write_report(
     """Write the page of a run, whole or not at all.
 
     Args:
-        results: the run.
+        results: the run as the scorer of the headline sees it (`RunResults.under`).
         summary: from `analysis.aggregate.summarise`.
-        comparisons: from `analysis.compare.compare_all`; may be empty.
+        comparisons: from `analysis.compare.compare_scorers`; may be empty.
         figure_svg: the text of the SVG from `analysis.figure.draw_comparison`, or an empty text.
         path: where to write, `report.html`.
     """
@@ -167,6 +167,7 @@ def render_report(
     )
     style = (_HERE / "report.css").read_text(encoding="utf-8")
     featured = summary["best_explainer"]
+    own = [c for c in comparisons if c["scorer"] == summary["scorer"]]
     return environment.get_template("report.html.j2").render(
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
@@ -177,8 +178,9 @@ def render_report(
         notes=_notes(results),
         featured=featured,
         figure=inline_svg(figure_svg, INK, _figure_label(results)) if figure_svg else None,
-        forest=_forest_of(summary, comparisons),
-        comparisons=_ordered(comparisons, featured),
+        forest=_forest_of(summary, own),
+        comparisons=_ordered(own, featured),
+        others=list(_other_scorers(summary, comparisons)),
         sources=[(source, list(_ranked(results, source, featured))) for source in results.sources],
         table=[_view(results, unit, "", None) for unit in results.units[:MAX_TABLE_UNITS]],
         n_left_out=max(0, len(results.units) - MAX_TABLE_UNITS),
@@ -504,6 +506,21 @@ def _forest_of(summary: Mapping[str, Any], comparisons: Sequence[Mapping[str, An
         found = comparison["excluded"]
         ends += _ends(found["difference"], found["interval"])
     return Forest(max(-2.0, min(ends)), min(2.0, max(ends)))
+
+
+def _other_scorers(
+    summary: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Every scorer but the headline's: its facts, a scale for its lifts, its comparisons."""
+    for name, found in summary["scorers"].items():
+        if name != summary["scorer"]:
+            own = [c for c in comparisons if c["scorer"] == name]
+            yield {
+                "name": name,
+                "found": found,
+                "forest": _forest_of(found, own),
+                "comparisons": _ordered(own, found["best_explainer"]),
+            }
 
 
 def _ends(point: float | None, interval: Mapping[str, Any] | None) -> list[float]:

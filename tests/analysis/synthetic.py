@@ -1,6 +1,7 @@
 """Small runs made by hand: every kind of unit, with numbers that can be added up on paper."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -264,3 +265,31 @@ def every_kind() -> RunResults:
         for i in range(5)
     ]
     return run_of([*features, *neurons])
+
+
+def judged_run() -> RunResults:
+    """Three features that detection scored beside simulation, and a neuron that it did not."""
+    features = [UnitId("features", i) for i in range(3)]
+    judged = [
+        replace(
+            unit_of(unit, 0.5),
+            judged={
+                "detection": {
+                    name: score_of(
+                        *(unit, name, 0.8 - 0.1 * place),
+                        control=0.5,
+                        scorer="detection",
+                        details={"prevalence": 0.4},
+                    )
+                    for name in EXPLAINERS
+                }
+            },
+        )
+        for place, unit in enumerate(features)
+    ]
+    results = run_of([*judged, unit_of(UnitId("neurons", 0), 0.3)])
+    scorers = [
+        {"name": "simulation", "type": "simulation"},
+        {"name": "detection", "type": "detection"},
+    ]
+    return replace(results, config={**results.config, "scorers": scorers})

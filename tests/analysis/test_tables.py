@@ -4,14 +4,15 @@ from pathlib import Path
 
 from autointerp.analysis.tables import (
     SCORE_COLUMNS,
+    TABLES_VERSION,
     explanation_rows,
     score_rows,
     write_explanations,
     write_scores,
 )
-from autointerp.records import SCHEMA_VERSION, UnitId
+from autointerp.records import Status, UnitId
 
-from .synthetic import EXPLAINERS, every_kind, run_of, unit_of
+from .synthetic import EXPLAINERS, every_kind, judged_run, run_of, unit_of
 
 
 def test_every_unit_and_explainer_has_one_row() -> None:
@@ -19,34 +20,37 @@ def test_every_unit_and_explainer_has_one_row() -> None:
     rows = list(explanation_rows(results))
     assert len(rows) == len(results.units) * len(EXPLAINERS)
     assert len({(row["unit"], row["explainer"]) for row in rows}) == len(rows)
-    assert {row["schema_version"] for row in rows} == {SCHEMA_VERSION}
+    assert {row["schema_version"] for row in rows} == {TABLES_VERSION}
 
 
 def test_a_row_holds_score_lift_controls_and_keys() -> None:
     row = next(explanation_rows(every_kind()))
     assert (row["unit"], row["explainer"], row["status"]) == ("features/0", "words", "ok")
-    assert row["score"] == 0.5
-    assert row["lift"] == 0.4
-    assert row["lookup_score"] == 0.5
-    assert [control["score"] for control in row["controls"]] == [0.1, 0.1]
-    assert row["controls"][0]["donor"] == "features/1"
-    assert row["keys"] == {
-        "explanation": "e-features/0-words",
-        "score": "s-features/0-words",
-    }
-    assert row["score_interval"]["level"] == 0.95
+    assert row["explanation_key"] == "e-features/0-words"
+    score = row["scores"]["simulation"]
+    assert (score["status"], score["metric"], score["chance"]) == ("ok", "correlation", 0.0)
+    assert score["score"] == 0.5
+    assert score["lift"] == 0.4
+    assert score["lookup_score"] == 0.5
+    assert [control["score"] for control in score["controls"]] == [0.1, 0.1]
+    assert score["controls"][0]["donor"] == "features/1"
+    assert score["key"] == "s-features/0-words"
+    assert score["score_interval"]["level"] == 0.95
 
 
 def test_missing_numbers_are_null_with_a_status_and_a_reason(tmp_path: Path) -> None:
     write_explanations(every_kind(), tmp_path / "explanations.jsonl")
     lines = (tmp_path / "explanations.jsonl").read_text(encoding="utf-8").splitlines()
     rows = {(row["unit"], row["explainer"]): row for row in map(json.loads, lines)}
-    failed = rows["features/6", "words"]
+    row = rows["features/6", "words"]
+    failed = row["scores"]["simulation"]
     assert (failed["score"], failed["status"], failed["stage"]) == (None, "failed", "explanation")
-    assert failed["reason"] == "the answer repeated the question"
-    assert failed["explanation"] is None
+    assert row["reason"] == failed["reason"] == "the answer repeated the question"
+    assert (row["explanation"], row["status"]) == (None, "failed")
     assert rows["features/7", "words"]["status"] == "dead"
-    assert rows["features/2", "words"]["status"] == "constant_prediction"
+    constant = rows["features/2", "words"]
+    assert constant["status"] == "ok"
+    assert constant["scores"]["simulation"]["status"] == "constant_prediction"
 
 
 def test_scores_csv_has_empty_cells_where_numbers_are_missing(tmp_path: Path) -> None:
@@ -78,3 +82,21 @@ def test_unicode_and_newlines_stay_on_one_line(tmp_path: Path) -> None:
     lines = (tmp_path / "e.jsonl").read_text(encoding="utf-8").split("\n")
     assert len(lines) == len(EXPLAINERS) + 1
     assert json.loads(lines[0])["explanation"] == "线\u2028 two\nlines \U0001f600"
+
+
+def test_every_scorer_has_a_row_with_its_own_chance() -> None:
+    results = judged_run()
+    rows = list(score_rows(results))
+    assert len(rows) == len(results.units) * len(EXPLAINERS) * 2
+    own = {r["scorer"]: r for r in rows if r["unit"] == "features/0" and r["explainer"] == "words"}
+    assert (own["simulation"]["score"], own["simulation"]["chance"]) == (0.5, 0.0)
+    assert (own["detection"]["score"], own["detection"]["chance"]) == (0.8, 0.4)
+    assert own["detection"]["metric"] == "average precision"
+
+
+def test_a_scorer_that_was_not_run_is_said_so_and_has_no_number() -> None:
+    rows = [r for r in score_rows(judged_run()) if r["scorer"] == "detection"]
+    missing = [r for r in rows if r["unit"] == "neurons/0"]
+    assert {(r["status"], r["score"], r["chance"]) for r in missing} == {
+        (str(Status.NOT_RUN), None, None)
+    }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from autointerp.analysis.aggregate import summarise
-from autointerp.analysis.compare import compare_all
+from autointerp.analysis.compare import compare_all, compare_scorers
 from autointerp.analysis.figure import draw_comparison
 from autointerp.analysis.results import RunResults
 from autointerp.records import Neighbour, Status, TokenLogit, UnitId, UnitRecord
@@ -20,6 +20,7 @@ from ..analysis.synthetic import (
     EXPLAINERS,
     every_kind,
     explanation_of,
+    judged_run,
     run_of,
     score_of,
     unit_of,
@@ -299,3 +300,13 @@ def test_sources_are_called_by_what_they_are(source: dict[str, Any], words: str)
     results = every_kind()
     config = {**results.config, "sources": {**dict.fromkeys(results.sources, source)}}
     assert words in Page(render(replace(results, config=config))).words
+
+
+def test_every_scorer_has_a_table_with_its_chance() -> None:
+    results = judged_run()
+    page = render_report(results, summarise(results), compare_scorers(results), "")
+    section = page[page.index('id="scorers"') : page.index('id="units"')]
+    assert "detection: average precision" in section
+    assert "0.40" in section  # its chance
+    assert "3 of 3" in section
+    assert "simulation" not in section
