@@ -63,7 +63,7 @@ def convert_sae(sae: SparseAutoencoder, output: str | Path, to: str) -> Conversi
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        write = _write_saelens if to == "saelens" else _write_dictionary_learning
+        write = write_saelens if to == "saelens" else _write_dictionary_learning
         written_as = write(sae, partial)
         copy = load_sae(partial, to)
         latents, outputs = _differences(sae, copy)
@@ -75,7 +75,20 @@ def convert_sae(sae: SparseAutoencoder, output: str | Path, to: str) -> Conversi
     return Conversion(copy, written_as, latents, outputs)
 
 
-def _write_saelens(sae: SparseAutoencoder, folder: Path) -> str:
+def write_saelens(sae: SparseAutoencoder, folder: Path, dtype: torch.dtype | None = None) -> str:
+    """Write a dictionary as SAELens has it.
+
+    Args:
+        sae: with a decoder.
+        folder: files of the same names in it are replaced.
+        dtype: of the tensors; as they are if left out.
+
+    Returns:
+        The architecture in SAELens' words.
+
+    Raises:
+        AutointerpError: where SAELens cannot express it; names what.
+    """
     names = {
         "relu": ("standard", "transcoder", "skip_transcoder"),
         "jumprelu": ("jumprelu", "jumprelu_transcoder", "jumprelu_skip_transcoder"),
@@ -113,6 +126,8 @@ def _write_saelens(sae: SparseAutoencoder, folder: Path) -> str:
         config["d_out"] = sae.d_out
     if sae.W_skip is not None:
         tensors["W_skip"] = sae.W_skip.T.contiguous()
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     saelens.write(folder, config, tensors, _saelens_metadata(sae))
     return names[kind]
 

@@ -53,7 +53,7 @@ class Schedule:
     seed: int = 0
     device: str = "cpu"
     bfloat16: bool = False
-    """Matrix products in bfloat16 (on CUDA)."""
+    """Matrix products of factors rounded to bfloat16; weights, sums and top k stay float32."""
 
     checkpoint_seconds: float = 120.0
 

@@ -7,7 +7,7 @@ model and b_pre is zero. Inputs and targets are scaled before they come here.
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -126,13 +126,44 @@ def pre_bias(p: Parameters) -> Tensor:
     return p["b_dec"] if "b_pre" not in p else p["b_pre"]
 
 
-def pre_activations(p: Parameters, x: Tensor) -> Tensor:
-    """z = (x - b_pre) W_enc + b_enc, [n_tokens, n_latents].
+def uses_bfloat16(x: Tensor) -> bool:
+    """Whether matrix products beside `x` are to be taken in bfloat16."""
+    return torch.is_autocast_enabled(x.device.type)
 
-    Multiplied out, so that the gradient of b_pre costs a vector times a matrix, not a matrix times
-    a matrix.
+
+def product(a: Tensor, b: Tensor, in_bfloat16: bool) -> Tensor:
+    """a @ b in float32, from factors rounded to bfloat16 where asked for."""
+    if in_bfloat16:
+        return (a.bfloat16() @ b.bfloat16()).float()
+    return a @ b
+
+
+class _PreActivations(torch.autograd.Function):
+    """Centred before the product, whose rounding then does not grow with the mean.
+
+    The gradient of b_pre is a vector times a matrix, not the sum over a matrix times a matrix.
     """
-    return x @ p["W_enc"] + (p["b_enc"] - pre_bias(p) @ p["W_enc"])
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, b_pre: Tensor, W_enc: Tensor, b_enc: Tensor) -> Tensor:
+        ctx.save_for_backward(x, b_pre, W_enc)
+        ctx.in_bfloat16 = uses_bfloat16(x)
+        return product(x - b_pre, W_enc, ctx.in_bfloat16).add_(b_enc)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, b_pre, W_enc = ctx.saved_tensors
+        (by_z,) = gradients
+        by_bias = by_z.sum(0)
+        by_weights = product((x - b_pre).T, by_z, ctx.in_bfloat16)
+        return None, -(W_enc @ by_bias), by_weights, by_bias
+
+
+def pre_activations(p: Parameters, x: Tensor, bias: str = "b_enc") -> Tensor:
+    """z = (x - b_pre) W_enc + b_enc, [n_tokens, n_latents]; `bias` names another than b_enc."""
+    found = _PreActivations.apply(x, pre_bias(p), p["W_enc"], p[bias])
+    assert isinstance(found, Tensor)
+    return found
 
 
 def tied_start(
@@ -164,23 +195,6 @@ def tied_start(
 def spread(y: Tensor) -> Tensor:
     """‖y - ȳ‖² summed over the batch."""
     return (y - y.mean(0)).pow(2).sum()
-
-
-def aux_k_loss(
-    settings: SaeSettings, p: Parameters, state: Buffers, z: Tensor, error: Tensor
-) -> Tensor:
-    """‖e - ê‖² / ‖e - ē‖² where ê is the best reconstruction of the error e by dead latents.
-
-    Gao et al. 2024, appendix A.2: keeps latents alive. Zero where none is dead.
-    """
-    dead = state.silent_tokens > settings.dead_after_tokens
-    n_aux = min(settings.aux_k, int(dead.sum()))
-    if not n_aux:
-        return error.new_zeros(())
-    values, indices = z.masked_fill(~dead, -torch.inf).topk(n_aux, dim=-1, sorted=False)
-    f = torch.zeros_like(z).scatter(-1, indices, values.relu())
-    residual = error.detach()
-    return (residual - f @ p["W_dec"]).pow(2).sum() / spread(residual).clamp_min(1e-12)
 
 
 def module(architecture: str, p: Parameters, **more: object) -> SparseAutoencoder:

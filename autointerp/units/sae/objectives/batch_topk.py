@@ -17,11 +17,16 @@ from autointerp.units.sae.objectives.base import (
     Loss,
     Parameters,
     SaeSettings,
-    aux_k_loss,
     module,
-    pre_activations,
     spread,
     tied_start,
+)
+from autointerp.units.sae.objectives.sparse import (
+    Active,
+    all_pre_activations,
+    aux_k_loss,
+    decoded,
+    encoded,
 )
 
 THRESHOLD_MEMORY = 0.99
@@ -48,12 +53,12 @@ class BatchTopK:
         warm: float,
     ) -> Loss:
         """See the module's equation."""
-        z = pre_activations(p, x)
-        positive = z.relu()
-        n_kept = min(settings.k * len(x), positive.numel())
-        values, places = positive.flatten().topk(n_kept, sorted=False)
-        f = torch.zeros_like(positive).flatten().scatter(0, places, values).view_as(positive)
-        _follow(state, values.detach())
+        z = all_pre_activations(p, x)
+        places = _largest(z.flatten(), settings.k * len(x), float(state.threshold))
+        tokens = places // settings.n_latents
+        active = Active(places % settings.n_latents, tokens, len(x), settings.n_latents)
+        f = encoded(p, x, z, active)
+        _follow(state, f.detach())
 
         total_spread = spread(y)
         unexplained = y.new_zeros(())
@@ -61,16 +66,17 @@ class BatchTopK:
         terms: list[Tensor] = []
         last = 0
         for width in self._widths(settings):
-            reconstruction = reconstruction + f[:, last:width] @ p["W_dec"][last:width]
+            inside = (active.latents >= last) & (active.latents < width)
+            reconstruction = reconstruction + decoded(p, f[inside], active.where(inside))
             unexplained = (y - reconstruction).pow(2).sum() / total_spread
             terms.append(unexplained)
             last = width
-        aux = aux_k_loss(settings, p, state, z, y - reconstruction)
+        aux = aux_k_loss(settings, p, state, x, z, y - reconstruction)
         return Loss(
             torch.stack(terms).mean() + settings.aux_weight * aux,
             unexplained.detach(),
-            (f > 0).any(0),
-            (f > 0).sum(-1).float().mean(),
+            active.fired(),
+            torch.tensor(len(f) / len(x)),
             {"aux_k": aux.detach()},
         )
 
@@ -90,13 +96,25 @@ class Matryoshka(BatchTopK):
     nested = True
 
 
+def _largest(z: Tensor, n: int, usual: float) -> Tensor:
+    """Places of the `n` largest positive values of z [n_values], ascending; fewer if there are not.
+
+    Args:
+        usual: about the smallest value that is kept; saves looking at most of the others.
+    """
+    places = (z > max(0.9 * usual, 0.0)).nonzero().flatten()
+    if len(places) < n and usual > 0:
+        places = (z > 0).nonzero().flatten()
+    if len(places) > n:
+        places = places[z[places].topk(n, sorted=False).indices].sort().values
+    return places
+
+
 def _follow(state: Buffers, kept: Tensor) -> None:
-    """Bring the running mean of the smallest kept value up to date."""
-    positive = kept[kept > 0]
-    if not len(positive):
+    """Bring the running mean of the smallest kept value, all positive, up to date."""
+    if not len(kept):
         return
-    smallest = positive.min()
     if float(state.threshold) < 0:
-        state.threshold.copy_(smallest)
+        state.threshold.copy_(kept.min())
     else:
-        state.threshold.mul_(THRESHOLD_MEMORY).add_(smallest * (1 - THRESHOLD_MEMORY))
+        state.threshold.mul_(THRESHOLD_MEMORY).add_(kept.min() * (1 - THRESHOLD_MEMORY))

@@ -16,7 +16,7 @@ from autointerp.units.sae.objectives.base import (
     Parameters,
     SaeSettings,
     module,
-    pre_bias,
+    pre_activations,
     spread,
     tied_start,
 )
@@ -43,8 +43,8 @@ class Gated:
         warm: float,
     ) -> Loss:
         """See the module's equation."""
-        u = x @ p["W_enc"] - pre_bias(p) @ p["W_enc"]
-        gate = u + p["b_gate"]
+        gate = pre_activations(p, x, "b_gate")
+        u = gate - p["b_gate"]
         f = (gate > 0) * (u * p["r_mag"].exp() + p["b_mag"]).relu()
         squared = (y - (f @ p["W_dec"] + p["b_dec"])).pow(2).sum()
         through_gate = gate.relu() @ p["W_dec"].detach() + p["b_dec"].detach()

@@ -4,7 +4,6 @@ f = relu(topk_k(z))
 loss = ‖y - ŷ‖² / ‖y - ȳ‖² + α · AuxK
 """
 
-import torch
 from torch import Tensor
 
 from autointerp.units.sae.model import SparseAutoencoder
@@ -13,11 +12,16 @@ from autointerp.units.sae.objectives.base import (
     Loss,
     Parameters,
     SaeSettings,
-    aux_k_loss,
     module,
-    pre_activations,
     spread,
     tied_start,
+)
+from autointerp.units.sae.objectives.sparse import (
+    Active,
+    all_pre_activations,
+    aux_k_loss,
+    decoded,
+    encoded,
 )
 
 
@@ -40,19 +44,19 @@ class TopK:
         warm: float,
     ) -> Loss:
         """See the module's equation."""
-        z = pre_activations(p, x)
-        values, indices = z.topk(settings.k, dim=-1, sorted=False)
-        f = torch.zeros_like(z).scatter(-1, indices, values.relu())
-        error = y - (f @ p["W_dec"] + p["b_dec"])
+        z = all_pre_activations(p, x)
+        values, latents = z.topk(settings.k, dim=-1, sorted=False)
+        active = Active.of_rows(latents, settings.n_latents)
+        f = encoded(p, x, z, active).relu()
+        error = y - (decoded(p, f, active) + p["b_dec"])
         unexplained = error.pow(2).sum() / spread(y)
-        aux = aux_k_loss(settings, p, state, z, error)
-        fired = torch.zeros_like(state.silent_tokens, dtype=torch.bool)
-        fired[indices[values > 0]] = True
+        aux = aux_k_loss(settings, p, state, x, z, error)
+        positive = values.flatten() > 0
         return Loss(
             unexplained + settings.aux_weight * aux,
             unexplained.detach(),
-            fired,
-            (values > 0).sum(-1).float().mean(),
+            active.where(positive).fired(),
+            positive.sum() / len(x),
             {"aux_k": aux.detach()},
         )
 
