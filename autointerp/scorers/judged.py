@@ -11,8 +11,8 @@ Such items are left out of own score and controls alike, together with those the
 against (`Item.bundle`), and counted; nothing is put in their place. Every score's details hold
 
     metric, chance      which number it is, and what no explanation at all would score
-    base_rate           share of positives; `None` where the truth is not yes or no
-    n, n_positive       items that were scored
+    base_rate           share of positives; of the most frequent right answer where there are others
+    n                   items that were scored
     n_unanswered        items without a usable answer under the own explanation
     n_left_out          items left out of score and controls, those included
     reasons             why answers could not be used, three at most
@@ -91,6 +91,9 @@ class Item:
 
     payload: Any = None
     """What else the question needs, such as which tokens are marked."""
+
+    weight: float = 1.0
+    """How many items of the corpus it stands for; all alike where the score is of the sample."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,20 @@ def grouped(n: int, size: int, generator: np.random.Generator) -> list[tuple[int
     return [tuple(order[i : i + size]) for i in range(0, n, size)]
 
 
+def two_passes(n: int, size: int, generator: np.random.Generator) -> list[tuple[int, ...]]:
+    """Groups of 2n items, of which 2k and 2k + 1 are two versions of one thing.
+
+    The first pass has one version of everything, by a coin's toss, the second the other: no group
+    has both, so that none says what the other must be.
+    """
+    first = generator.integers(0, 2, n)
+    return [
+        tuple(2 * place + int(version[place]) for place in group)
+        for version in (first, 1 - first)
+        for group in grouped(n, size, generator)
+    ]
+
+
 @dataclass(frozen=True)
 class Judging:
     """A scorer that asks about the `test` windows of a unit; see the module's docstring.
@@ -281,6 +298,18 @@ class Judging:
         """What no explanation at all would score."""
         raise NotImplementedError
 
+    def base_rate(self, truth: FloatArray) -> float | None:
+        """Share of positives; of the most frequent right answer where there are others."""
+        return float(truth.mean())
+
+    def strata(self, items: Sequence[Item]) -> Sequence[Any]:
+        """[n_items] the stratum of each, neighbouring ones adjacent."""
+        return [item.windows[0].stratum for item in items]
+
+    def clusters(self, items: Sequence[Item]) -> Sequence[Any]:
+        """[n_items] what items are not independent within: documents."""
+        return [item.windows[0].document_id for item in items]
+
     def metrics(self, plan: Plan, places: Sequence[int], answers: FloatArray) -> dict[str, Any]:
         """Further numbers for the details, of the items at `places` of the plan."""
         return {}
@@ -341,8 +370,9 @@ class Judging:
         """Interval of a statistic of weighted items over documents within strata."""
         found = stats.stratified_bootstrap(
             statistic,
-            [item.windows[0].stratum for item in items],
-            [item.windows[0].document_id for item in items],
+            self.strata(items),
+            self.clusters(items),
+            weights=_weights(items),
             bounds=bounds,
             n_replicates=self.n_replicates,
             seed=derived_seed(self.seed, "bootstrap", job.record.unit),
@@ -405,10 +435,10 @@ class Judging:
             )
             return Score(**base, value=None, status=Status.FAILED, reason=reason, details=details)
         own = heard[0].answers[places]
-        value = self._value(truth, own)
+        value = self._value(items, truth, own)
         donors = [h.answers[places] if u else None for h, u in zip(heard[1:], usable, strict=True)]
         controls = tuple(
-            self._control(arm, truth, one) for arm, one in zip(arms[1:], donors, strict=True)
+            self._control(arm, items, truth, one) for arm, one in zip(arms[1:], donors, strict=True)
         )
         values = [control.value for control in controls if control.value is not None]
         others = [one for one in donors if one is not None]
@@ -439,7 +469,6 @@ class Judging:
         truth = plan.truth[places]
         spent = [answer.usage for answer in answers]
         n_own = len(arms[0].requests)
-        is_binary = bool(np.isin(plan.truth, (0, 1)).all())
         is_scored = not self.undefined(truth)
         reasons = own.reasons or tuple(
             answer.reason for answer in answers if answer.reason and answer.text is None
@@ -447,9 +476,8 @@ class Judging:
         return {
             "metric": self.metric,
             "chance": self.chance(truth) if is_scored else None,
-            "base_rate": float(truth.mean()) if is_binary and len(places) else None,
+            "base_rate": self.base_rate(truth) if is_scored else None,
             "n": len(places),
-            "n_positive": int(truth.sum()) if is_binary else None,
             "n_unanswered": int((~known).sum()),
             "n_left_out": len(plan.items) - len(places),
             "reasons": sorted(set(reasons))[:3],
@@ -483,16 +511,18 @@ class Judging:
         """Why one answer among others could not be used."""
         return "an answer could not be used"
 
-    def _value(self, truth: FloatArray, answers: FloatArray) -> float:
-        return float(self.statistic(np.ones((1, len(truth))), truth, answers)[0])
+    def _value(self, items: Sequence[Item], truth: FloatArray, answers: FloatArray) -> float:
+        return float(self.statistic(_weights(items)[None, :], truth, answers)[0])
 
-    def _control(self, arm: Arm, truth: FloatArray, answers: FloatArray | None) -> ControlScore:
+    def _control(
+        self, arm: Arm, items: Sequence[Item], truth: FloatArray, answers: FloatArray | None
+    ) -> ControlScore:
         assert arm.control is not None
         if answers is None:
             return arm.control
         is_constant = bool((answers == answers[0]).all())
         status = Status.CONSTANT_PREDICTION if is_constant else Status.OK
-        return replace(arm.control, value=self._value(truth, answers), status=status)
+        return replace(arm.control, value=self._value(items, truth, answers), status=status)
 
     def _lift_interval(
         self,
@@ -512,6 +542,11 @@ class Judging:
 
         low, high = self.bounds
         return self.bootstrap(job, items, lift, bounds=(low - high, high - low))
+
+
+def _weights(items: Sequence[Item]) -> FloatArray:
+    """[n_items] design weights."""
+    return np.array([item.weight for item in items], np.float64)
 
 
 def _whole_bundles(plan: Plan, kept: npt.NDArray[np.bool_]) -> list[int]:
