@@ -1,6 +1,7 @@
 """A subject: one causal language model, run up to named places inside it."""
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from autointerp.records import AutointerpError
-from autointerp.subject import hooks
+from autointerp.subject import generation, hooks
+from autointerp.subject.generation import Generation, Sampling
+from autointerp.subject.intervene import Edit, Pass, intervening
 from autointerp.subject.tokenizers import tokenizer_fingerprint
 
 
@@ -34,6 +37,9 @@ class Subject:
 
     fingerprint: str
     """Hash of its configuration and weights: enters the key of everything recorded from it."""
+
+    passing: Pass | None = None
+    """Where the tokens of the forward pass under way stand; `None` outside of one."""
 
     _resolved: dict[str, hooks.HookPoint] = field(default_factory=dict)
 
@@ -78,6 +84,72 @@ class Subject:
             )
         return int(value.shape[-1])
 
+    def intervene(self, *edits: Edit) -> AbstractContextManager[None]:
+        """Change what is at places of the model for as long as a `with` block lasts.
+
+            with subject.intervene(Intervention.clamp(source, unit, 4.0, maximum)):
+                subject.generate(["The bridge"])
+
+        Edits act in the order given, each on what the ones before left; blocks may be nested.
+        Everything that runs the model sees them: `run`, `next_logits`, `each_logits`, `generate`.
+
+        Args:
+            edits: such as `autointerp.units.Intervention`, `subject.intervene.AddVector`.
+
+        Raises:
+            AutointerpError: where a place does not exist or cannot be written to.
+        """
+        return intervening(self, edits)
+
+    @contextmanager
+    def pass_of(self, now: Pass) -> Generator[None]:
+        """Tell the edits where the tokens of the next forward pass stand."""
+        before, self.passing = self.passing, now
+        try:
+            yield
+        finally:
+            self.passing = before
+
+    def next_logits(self, texts: Sequence[Sequence[int]], batch_size: int = 16) -> Tensor:
+        """Logits of the token that follows each text: [n_texts, vocab] float32, on its device.
+
+        Args:
+            texts: token ids, at least one each; of any lengths.
+            batch_size: texts run together; halved where memory does not suffice.
+        """
+        return generation.next_logits(self, texts, batch_size)
+
+    def each_logits(self, texts: Sequence[Sequence[int]], batch_size: int = 16) -> Iterator[Tensor]:
+        """Of each text the logits after every token: [n_tokens, vocab] float32, on its device.
+
+        Args:
+            texts: token ids, at least one each; of any lengths.
+            batch_size: texts run together; halved where memory does not suffice.
+        """
+        return generation.each_logits(self, texts, batch_size)
+
+    def generate(
+        self,
+        texts: Sequence[str | Sequence[int]],
+        sampling: Sampling | None = None,
+        *,
+        samples: Sequence[int] | None = None,
+        batch_size: int = 16,
+    ) -> list[Generation]:
+        """Continue texts, under the interventions that are in force.
+
+        A row's continuation depends neither on the texts beside it nor on the batch size.
+
+        Args:
+            texts: texts, or their token ids.
+            sampling: how tokens are chosen; the likeliest ones if left out.
+            samples: number of the sample of each text: the same text with the same number gets the
+                same random numbers, so that base and steered text differ by the intervention
+                alone. If left out, the occurrences of a text are numbered.
+            batch_size: texts run together; halved where memory does not suffice.
+        """
+        return generation.generate(self, texts, sampling or Sampling(), samples, batch_size)
+
     @torch.inference_mode()
     def run(
         self, token_ids: Tensor, hook_points: Iterable[str], attention_mask: Tensor | None = None
@@ -98,11 +170,12 @@ class Subject:
         return self._run_in_parts(points, ids, mask)
 
     def _run_in_parts(
-        self, points: list[hooks.HookPoint], ids: Tensor, mask: Tensor | None
+        self, points: list[hooks.HookPoint], ids: Tensor, mask: Tensor | None, first_row: int = 0
     ) -> dict[str, Tensor]:
         """The whole batch at once; where memory does not suffice, one half after the other."""
         try:
-            return self._run_once(points, ids, mask)
+            with self.pass_of(Pass.of(torch.ones_like(ids) if mask is None else mask, first_row)):
+                return self._run_once(points, ids, mask)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -117,8 +190,10 @@ class Subject:
             )
         middle = shape[0] // 2
         halves = [
-            self._run_in_parts(points, ids[part], None if mask is None else mask[part])
-            for part in (slice(0, middle), slice(middle, None))
+            self._run_in_parts(
+                points, ids[part], None if mask is None else mask[part], first_row + part.start
+            )
+            for part in (slice(0, middle), slice(middle, shape[0]))
         ]
         return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
 

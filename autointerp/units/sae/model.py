@@ -176,6 +176,20 @@ class SparseAutoencoder:
             reconstruction = reconstruction + x.float() @ self.W_skip
         return reconstruction
 
+    def rescaled(self, change: Tensor, x: Tensor | None) -> Tensor:
+        """A change of what the decoder gives, as a change of x̂: decode(f + Δf) - decode(f).
+
+        Args:
+            change: Δf W_dec, [n_tokens, d_out].
+            x: the input [n_tokens, d_in]; needed where it is normalised at run time.
+        """
+        if self.normalisation == "none":
+            return change
+        assert x is not None
+        back = self._normalise(x.float())[1]
+        assert back is not None
+        return back(change) - back(torch.zeros_like(change))
+
     def fingerprint(self) -> str:
         """Hash of architecture and every tensor."""
         digest = hashlib.blake2b(digest_size=16)
