@@ -11,6 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from autointerp.cli_analysis import register as register_analysis
+from autointerp.cli_sae import sae_app
+from autointerp.cli_trust import register as register_trust
 from autointerp.records import AutointerpError, UsageError
 
 app = typer.Typer(
@@ -20,7 +23,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-sae_app = typer.Typer(help="Sparse autoencoders.", no_args_is_help=True)
 app.add_typer(sae_app, name="sae")
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML config; see the README.")]
@@ -294,82 +296,6 @@ def import_records(
     _guarded(work)
 
 
-@sae_app.command("train")
-def sae_train(
-    config: ConfigPath,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Folder to write; overrides the config's.")
-    ] = None,
-) -> None:
-    """Train a TopK sparse autoencoder on a subject's activations; run it again to go on."""
-
-    def work() -> None:
-        from rich.progress import Progress
-
-        from autointerp.config import SaeTrainConfig, load_config
-        from autointerp.train import train_sae
-
-        settings = load_config(config, SaeTrainConfig)
-        if output:
-            settings = settings.model_copy(update={"output": str(output)})
-        console = _console(stderr=True)
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("training", total=settings.n_tokens)
-
-            def report(now: Any) -> None:
-                text = (
-                    f"training: explained variance {now.explained_variance:.3f}, "
-                    f"dead {now.dead_share:.1%}, {now.tokens_per_second:.0f} tokens/s"
-                )
-                if not console.is_terminal:
-                    print(f"{now.n_tokens} tokens, {text}", file=sys.stderr, flush=True)
-                bar.update(task, completed=now.n_tokens, description=text)
-
-            sae = train_sae(settings, report=report)
-        print(f"{sae!r} in {settings.output}")
-        print((Path(settings.output) / "metrics.json").read_text())
-
-    _guarded(work)
-
-
-@sae_app.command("convert")
-def sae_convert(
-    source: Annotated[
-        str, typer.Argument(metavar="IN", help="Any dictionary that a config could name.")
-    ],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
-    to: Annotated[str, typer.Option("--to", help="saelens or dictionary_learning.")],
-    format: Annotated[
-        str | None, typer.Option("--format", help="Of IN; recognised if left out.")
-    ] = None,
-    revision: Annotated[
-        str | None, typer.Option("--revision", help="Branch, tag or commit of IN on the hub.")
-    ] = None,
-    k: Annotated[
-        int | None, typer.Option("--k", help="Latents kept per token, where IN does not say.")
-    ] = None,
-    input_scale: Annotated[
-        float | None, typer.Option("--input-scale", help="sqrt(d_in) / mean norm, likewise.")
-    ] = None,
-) -> None:
-    """Write a dictionary of any readable format for SAELens or dictionary_learning."""
-
-    def work() -> None:
-        from autointerp.units.sae import load_sae
-        from autointerp.units.sae.convert import convert_sae
-
-        sae = load_sae(source, format, revision=revision, k=k, input_scale=input_scale)
-        done = convert_sae(sae, output, to)
-        print(f"read {sae!r}")
-        print(f"wrote {output} as {to} {done.written_as}; read back, on random inputs:")
-        print(
-            f"latents differ by at most {done.largest_latent_difference:.1g} of the largest, "
-            f"outputs by {done.largest_output_difference:.1g}"
-        )
-
-    _guarded(work)
-
-
 @app.callback(invoke_without_command=True)
 def top(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
@@ -511,6 +437,10 @@ def _guarded(work: Callable[[], None]) -> None:
         raise typer.Exit(1) from None
 
 
+guarded = _guarded
+"""For commands that live in modules of their own."""
+
+
 def _said(error: Exception) -> str:
     """What the machine refused, and what to do."""
     import errno
@@ -529,6 +459,10 @@ def _said(error: Exception) -> str:
     return (
         f"cannot use{place}: {error.strerror or error}; give another path, or folder with --output"
     )
+
+
+register_analysis(app, _guarded)
+register_trust(app, _guarded)
 
 
 def main() -> None:

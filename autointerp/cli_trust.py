@@ -1,0 +1,77 @@
+"""Commands that tell how far a run can be trusted: `verify`, `audit`, `check-judge`, `selftest`."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder, such as results/demo.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+Guard = Callable[[Callable[[], None]], None]
+"""Runs a command's work and turns errors into one line and an exit code."""
+
+
+def register(app: typer.Typer, guarded: Guard) -> None:
+    """Add the commands to the command line."""
+
+    @app.command()
+    def verify(
+        run_folder: RunFolder,
+        trace: Annotated[
+            str | None,
+            typer.Option("--trace", metavar="UNIT", help="Show what this unit's scores come from."),
+        ] = None,
+        tolerance: Annotated[
+            float, typer.Option("--tolerance", min=0, help="Differences up to this are none.")
+        ] = 1e-9,
+        json_output: JsonOption = False,
+    ) -> None:
+        """Recompute all scores of a run from what it stored; exit code 1 where one differs."""
+        guarded(lambda: _verify(run_folder, trace, tolerance, json_output))
+
+
+def _verify(folder: Path, trace: str | None, tolerance: float, as_json: bool) -> None:
+    if trace:
+        from autointerp.trace import trace_lines, trace_unit
+
+        found = trace_unit(folder, trace)
+        print(json.dumps(found, indent=2) if as_json else "\n".join(trace_lines(found)))
+        return
+    from autointerp.verify import verify_run
+
+    verified = verify_run(folder, tolerance)
+    if as_json:
+        print(json.dumps(verified.as_json(), indent=2))
+    else:
+        _print_verified(verified)
+    if not verified.is_exact:
+        raise typer.Exit(1)
+
+
+_MOST_SHOWN = 20
+"""Differences that are printed; all of them are in the JSON."""
+
+
+def _print_verified(verified: Any) -> None:
+    n = verified.n_recomputed
+    print(
+        f"{n} scores recomputed from stored activations and answers: {verified.n_differing} "
+        f"differ; the largest difference of any number is {verified.max_difference:.3g}"
+    )
+    for why, count in sorted(verified.not_recomputed.items()):
+        print(f"not recomputed: {count} {why}")
+    for link in verified.broken_links:
+        print(f"broken link: {link}", file=sys.stderr)
+    for one in verified.differences[:_MOST_SHOWN]:
+        print(
+            f"{one.unit} {one.explainer} {one.scorer}: {one.field} is stored as {one.stored}, "
+            f"recomputed {one.found}",
+            file=sys.stderr,
+        )
+    if len(verified.differences) > _MOST_SHOWN:
+        rest = len(verified.differences) - _MOST_SHOWN
+        print(f"… and {rest} more; --json has all", file=sys.stderr)

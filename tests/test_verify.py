@@ -1,0 +1,181 @@
+"""A run's scores follow from what it stored; whatever was changed since is found."""
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from autointerp.cli import app
+from autointerp.records import AutointerpError
+from autointerp.runner import run
+from autointerp.store import RunStore
+from autointerp.trace import trace_unit
+from autointerp.verify import verify_run
+from tests.llm.fake_server import FakeServer
+from tests.run_helpers import small_config
+
+
+def _answer(asked: Any) -> str:
+    """Words for who explains; yes and no in turn for who judges."""
+    form = asked.body.get("response_format")
+    if not form:
+        return "words about farms"
+    answers = form["json_schema"]["schema"]["properties"].get("answers")
+    if answers is None:
+        return json.dumps({"explanation": "words about farms"})
+    return json.dumps({"answers": [i % 2 == 0 for i in range(answers["minItems"])]})
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("verified")
+    with FakeServer(answer=_answer) as server:
+        llm = {"model": "openai/gpt-4.1", "base_url": server.openai_url, "server": "test",
+               "retry_wait": 0.01, "give_up_after": 10}  # fmt: skip
+        scorers = [
+            {"name": "simulation", "type": "simulation"},
+            {"name": "detection", "type": "detection"},
+        ]
+        # Silent windows, which detection needs: few of a layer's neurons count on a token.
+        neurons = {"type": "neurons", "hook_point": "blocks.0.mlp.hook_post", "sparsify": {"l0": 4}}
+        run(
+            small_config(
+                folder, tiny_folder, llm=llm, scorers=scorers, sources={"neurons": neurons}
+            )
+        )
+    return folder / "run"
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished.parent, tmp_path / "copy")
+    return tmp_path / "copy" / "run"
+
+
+def changed(folder: Path, statement: str) -> None:
+    with sqlite3.connect(folder / "results.sqlite") as database:
+        assert database.execute(statement).rowcount > 0
+
+
+def test_every_score_of_a_run_is_computed_again_exactly(finished: Path) -> None:
+    found = verify_run(finished)
+    store = RunStore(finished)
+    n = {name: sum(counts.values()) for name, counts in store.count_scores().items()}
+    store.close()
+    assert n == {"simulation": 12, "detection": 12}
+    assert found.n_recomputed + sum(found.not_recomputed.values()) == 24
+    assert found.n_recomputed >= 20
+    assert found.max_difference == 0
+    assert found.is_exact
+
+
+def test_verifying_asks_nobody_and_writes_nothing(finished: Path) -> None:
+    def stamps() -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in finished.glob("*.json")}
+
+    before = stamps()
+    verify_run(finished)
+    assert stamps() == before
+
+
+def test_a_changed_score_is_found_and_named(copied: Path) -> None:
+    changed(
+        copied,
+        "UPDATE scores SET body = json_set(body, '$.value', 0.75) WHERE key = "
+        "(SELECT key FROM scores WHERE value IS NOT NULL AND scorer = 'simulation' LIMIT 1)",
+    )
+    found = verify_run(copied)
+    assert found.n_differing == 1
+    (one,) = found.differences
+    assert (one.field, one.stored) == ("value", 0.75)
+    assert one.size == found.max_difference > 0
+    result = CliRunner().invoke(app, ["verify", str(copied)])
+    assert result.exit_code == 1
+    assert "1 differ" in result.output
+
+
+def test_a_changed_simulation_changes_scores(copied: Path) -> None:
+    with sqlite3.connect(copied / "results.sqlite") as database:
+        for key, blob in database.execute("SELECT key, expected FROM simulations").fetchall():
+            levels = np.frombuffer(blob, np.float16).copy()
+            levels[: len(levels) // 2] = 9
+            statement = "UPDATE simulations SET expected = ? WHERE key = ?"
+            database.execute(statement, (levels.tobytes(), key))
+    assert verify_run(copied).n_differing >= 6
+
+
+def test_changed_activations_change_scores(copied: Path) -> None:
+    path = copied / "records" / "neurons.parquet"
+    table = pq.read_table(path)
+    doubled = pa.array(np.linspace(1, 3, len(table)) * table["maximum"].to_numpy(), pa.float32())
+    place = table.schema.get_field_index("maximum")
+    groups = pq.ParquetFile(path).metadata
+    pq.write_table(
+        table.set_column(place, table.schema.field(place), doubled),
+        path,
+        row_group_size=groups.row_group(0).num_rows,
+    )
+    assert verify_run(copied).n_differing > 0
+
+
+def test_a_changed_fact_breaks_the_link_that_rests_on_it(copied: Path) -> None:
+    facts = json.loads((copied / "provenance.json").read_text())
+    facts["subjects"]["subject"]["fingerprint"] = "of another model"
+    (copied / "provenance.json").write_text(json.dumps(facts))
+    (broken,) = verify_run(copied).broken_links
+    assert broken.startswith("neurons: its records' key")
+    assert CliRunner().invoke(app, ["verify", str(copied)]).exit_code == 1
+
+
+def test_scores_of_an_earlier_config_are_counted_and_not_compared(
+    finished: Path, copied: Path
+) -> None:
+    facts = json.loads((copied / "provenance.json").read_text())
+    facts["explainers"]["top_tokens"] = "another prompt"
+    (copied / "provenance.json").write_text(json.dumps(facts))
+    found = verify_run(copied)
+    assert found.not_recomputed["of an earlier state of this run"] == 8
+    assert found.is_exact
+
+
+def test_a_judge_whose_answers_are_gone_is_counted(copied: Path) -> None:
+    (copied.parent / "responses.sqlite").unlink()
+    for name in ("responses.sqlite-wal", "responses.sqlite-shm"):
+        (copied.parent / name).unlink(missing_ok=True)
+    found = verify_run(copied)
+    assert found.not_recomputed["of a judge whose answers are not kept"] >= 8
+    assert found.n_recomputed >= 8
+
+
+def test_a_score_is_traced_to_model_source_corpus_and_prompt(finished: Path) -> None:
+    store = RunStore(finished)
+    unit = next(s.unit for s in store.scores() if s.controls)
+    store.close()
+    found = trace_unit(finished, str(unit))
+    assert found["records"]["holds"]
+    assert found["records"]["subject"]["fingerprint"]
+    assert {s["scorer"] for s in found["scores"]} == {"simulation", "detection"}
+    for score in found["scores"]:
+        assert score["explanation"]["holds"] and score["explanation"]["same_prompt_today"]
+        donors = [c for c in score["controls"] if c["name"] == "shuffled"]
+        assert len(donors) == 2
+        assert all(0.2 < donor["rate_ratio"] < 5 for donor in donors)
+    asked = next(s for s in found["scores"] if s["explainer"] == "words")
+    assert asked["explanation"]["llm"]
+    result = CliRunner().invoke(app, ["verify", str(finished), "--trace", str(unit)])
+    assert result.exit_code == 0
+    assert "(is the hash of:)" in result.output and "IS NOT" not in result.output
+
+
+def test_what_is_no_finished_run_is_refused_by_name(tmp_path: Path, finished: Path) -> None:
+    with pytest.raises(AutointerpError, match=r"no config\.yaml"):
+        verify_run(tmp_path)
+    with pytest.raises(AutointerpError, match="no score of unit"):
+        trace_unit(finished, "neurons/9999")
