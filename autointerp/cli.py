@@ -13,6 +13,7 @@ import typer
 
 from autointerp.cli_analysis import register as register_analysis
 from autointerp.cli_sae import sae_app
+from autointerp.cli_steer import steer
 from autointerp.cli_trust import register as register_trust
 from autointerp.records import AutointerpError, UsageError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(sae_app, name="sae")
+app.command("steer")(steer)
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML config; see the README.")]
 UnitOption = Annotated[
@@ -439,6 +441,10 @@ def _guarded(work: Callable[[], None]) -> None:
 
 guarded = _guarded
 """For commands that live in modules of their own."""
+
+
+guarded = _guarded
+"""For commands that have a file of their own."""
 
 
 def _said(error: Exception) -> str:

@@ -22,6 +22,7 @@ from autointerp.config import (
     RecordedConfig,
     RunConfig,
     SaeConfig,
+    SaeDictionaryConfig,
     SaeTrainConfig,
     ScoreConfig,
     ScorerConfig,
@@ -54,6 +55,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`score`", ScoreConfig),
     ("`scorers`, each", ScorerConfig),
     ("`autointerp sae train`", SaeTrainConfig),
+    ("`dictionaries.NAME` of `autointerp sae train`", SaeDictionaryConfig),
 )
 
 

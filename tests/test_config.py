@@ -158,13 +158,13 @@ def test_a_dictionary_cannot_use_more_latents_than_it_has():
         "hook_point": "blocks.1.hook_resid_post",
         "corpus": {"path": "demo"},
         "output": "sae",
-        "n_latents": 8,
-        "k": 9,
+        "dictionaries": {"one": {"n_latents": 8, "k": 9}},
         "n_tokens": 100,
     }
     (problem,) = refusal(config, SaeTrainConfig)
     assert "k 9 is more than n_latents 8" in problem
-    parse_config(config | {"k": 8}, SaeTrainConfig, "sae.yaml")
+    fits = {"dictionaries": {"one": {"n_latents": 8, "k": 8}}}
+    parse_config(config | fits, SaeTrainConfig, "sae.yaml")
 
 
 def test_units_recorded_elsewhere_need_neither_subject_nor_corpus():

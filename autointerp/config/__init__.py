@@ -11,7 +11,8 @@ from autointerp.config.llm import BatchConfig, BudgetConfig, LlmConfig
 from autointerp.config.loading import load_config, parse_config
 from autointerp.config.recording import DesignConfig, QuotaConfig, RecordConfig, UnitsConfig
 from autointerp.config.run import RunConfig
-from autointerp.config.scoring import ScoreConfig, ScorerConfig, SimulatorConfig
+from autointerp.config.scorers import SCORER_KEYS, ScorerConfig
+from autointerp.config.scoring import ScoreConfig, SimulatorConfig
 from autointerp.config.sources import (
     AttentionHeadsConfig,
     DirectionsConfig,
@@ -22,11 +23,12 @@ from autointerp.config.sources import (
     UnitSourceConfig,
 )
 from autointerp.config.subjects import SubjectConfig
-from autointerp.config.training import SaeTrainConfig
+from autointerp.config.training import SaeDictionaryConfig, SaeTrainConfig
 
 __all__ = [
     "BASELINE_EXPLAINERS",
     "EXPLAINER_KEYS",
+    "SCORER_KEYS",
     "AttentionHeadsConfig",
     "BatchConfig",
     "BudgetConfig",
@@ -44,6 +46,7 @@ __all__ = [
     "RecordedConfig",
     "RunConfig",
     "SaeConfig",
+    "SaeDictionaryConfig",
     "SaeTrainConfig",
     "ScoreConfig",
     "ScorerConfig",

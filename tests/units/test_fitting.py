@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from autointerp.records import AutointerpError
+from autointerp.units.sae.batches import shuffled_batches
 from autointerp.units.sae.fitting import Progress, Schedule, train_saes
 from autointerp.units.sae.objectives import OBJECTIVES, Buffers, SaeSettings, resample
 from autointerp.units.sae.objectives.jumprelu import JumpRelu
-from autointerp.units.sae.training import shuffled_batches
 
 D_IN, N_FEATURES = 16, 32
 
@@ -36,7 +36,7 @@ def batches(make: Callable[[int], Tensor] = superposition) -> Callable[[int], It
             yield make(skip)
             skip += 1
 
-    return shuffled_batches(chunks, chunks_in_buffer=2, batch_tokens=512, seed=4)
+    return shuffled_batches(chunks, chunks_in_buffer=2, batch_tokens=512, chunk_tokens=512, seed=4)
 
 
 COMMON = {"n_latents": 48, "k": 2, "learning_rate": 3e-3, "aux_k": 16, "dead_after_tokens": 20_000}

@@ -6,7 +6,7 @@ import pytest
 from autointerp.config import SaeTrainConfig, parse_config
 from autointerp.recording.corpus import document_id
 from autointerp.records import AutointerpError
-from autointerp.train import train_sae
+from autointerp.train import train_dictionaries
 from autointerp.units import load_sae
 
 SENTENCE = "a river house green seven walks under bright cat when nobody saw it and"
@@ -18,6 +18,7 @@ def texts(seed: int, n: int) -> list[str]:
     return [" ".join(generator.choices(WORDS, k=60)) for _ in range(n)]
 
 
+DICTIONARY = {"architecture": "topk", "n_latents": 40, "k": 4}
 TRAINING, EXCLUDED = texts(0, 30), texts(1, 8)
 
 
@@ -38,8 +39,7 @@ def settings(tmp_path, tiny_folder):
         },
         "exclude": [write("excluded.jsonl", EXCLUDED)],
         "output": str(tmp_path / "sae"),
-        "n_latents": 40,
-        "k": 4,
+        "dictionaries": {"small": DICTIONARY},
         "n_tokens": 6000,
         "batch_tokens": 256,
         "buffer_chunks": 1,
@@ -49,17 +49,18 @@ def settings(tmp_path, tiny_folder):
 
 
 def train(settings, **changes):
-    return train_sae(parse_config(settings | changes, SaeTrainConfig, "sae.yaml"))
+    config = parse_config(settings | changes, SaeTrainConfig, "sae.yaml")
+    return train_dictionaries(config)
 
 
 def test_a_dictionary_is_trained_and_written_without_the_excluded_documents(settings, tmp_path):
-    sae = train(settings)
+    sae = train(settings)["small"]
     assert (sae.n_latents, sae.d_in, sae.hook_in) == (40, 32, "blocks.0.hook_resid_post")
-    assert load_sae(tmp_path / "sae").fingerprint() == sae.fingerprint()
-    trained_on = set((tmp_path / "sae" / "training_documents.txt").read_text().split())
+    assert load_sae(tmp_path / "sae" / "small").fingerprint() == sae.fingerprint()
+    trained_on = set((tmp_path / "sae" / "small" / "training_documents.txt").read_text().split())
     assert trained_on < {document_id(text) for text in TRAINING}
     assert not trained_on & {document_id(text) for text in EXCLUDED}
-    metrics = json.loads((tmp_path / "sae" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "sae" / "small" / "metrics.json").read_text())
     assert metrics["n_excluded_documents"] == 8
     assert metrics["n_held_out_documents"] == 3
     assert metrics["n_training_documents"] == len(trained_on) == 27
@@ -68,13 +69,13 @@ def test_a_dictionary_is_trained_and_written_without_the_excluded_documents(sett
 
 def test_another_config_in_the_same_folder_is_refused(settings, tmp_path):
     train(settings)
-    stored = (tmp_path / "sae" / "sae_weights.safetensors").read_bytes()
+    stored = (tmp_path / "sae" / "small" / "sae_weights.safetensors").read_bytes()
     with pytest.raises(AutointerpError, match="holds a training of another config"):
-        train(settings, k=5)
-    assert (tmp_path / "sae" / "sae_weights.safetensors").read_bytes() == stored
+        train(settings, dictionaries={"small": DICTIONARY | {"k": 5}})
+    assert (tmp_path / "sae" / "small" / "sae_weights.safetensors").read_bytes() == stored
     # The same config again changes nothing.
     train(settings)
-    assert (tmp_path / "sae" / "sae_weights.safetensors").read_bytes() == stored
+    assert (tmp_path / "sae" / "small" / "sae_weights.safetensors").read_bytes() == stored
 
 
 def test_a_corpus_with_nothing_left_is_refused(settings):

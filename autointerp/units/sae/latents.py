@@ -75,9 +75,16 @@ class SaeLatents:
         if self.sae.architecture != "topk":
             return self._encode_in_chunks(hidden, first, last)
         values, indices = self.sae.encode_topk(hidden)
-        tokens = torch.arange(len(hidden), device=hidden.device)[:, None].expand_as(indices)
-        fired = (values > 0) & (indices >= first) & (indices < last)
-        return Sparse(tokens[fired], indices[fired] - first, values[fired])
+        n, k = values.shape
+        values, indices = values.flatten(), indices.flatten()
+        tokens = torch.arange(n, device=hidden.device).repeat_interleave(k)
+        fired = values > 0
+        if last - first < self.n_units:
+            fired &= (indices >= first) & (indices < last)
+        if not bool(fired.all()):
+            kept = fired.nonzero().flatten()
+            tokens, indices, values = (part[kept] for part in (tokens, indices, values))
+        return Sparse(tokens, indices - first if first else indices, values)
 
     def _encode_in_chunks(self, hidden: Tensor, first: int, last: int) -> Dense | Sparse:
         """A few hundred tokens at a time: all values are not held where few are active."""
@@ -85,13 +92,12 @@ class SaeLatents:
         found: list[Sparse] = []
         start = n_active = 0
         for part in parts:
-            values = self._latents(part)[:, first:last]
-            tokens, indices = _places(values > 0)
-            found.append(Sparse(tokens + start, indices, values[tokens, indices]))
+            own = self._sparse(part, first, last)
+            found.append(Sparse(own.tokens + start, own.units, own.values))
             start += len(part)
-            n_active += len(tokens)
+            n_active += len(own.tokens)
             if n_active > _SPARSE_SHARE * start * (last - first):
-                return Dense(torch.cat([self._latents(part)[:, first:last] for part in parts]))
+                return Dense(torch.cat([self.sae.encode(part)[:, first:last] for part in parts]))
         if not found:
             return Dense(self.sae.encode(hidden)[:, first:last])
         return Sparse(
@@ -100,13 +106,19 @@ class SaeLatents:
             torch.cat([part.values for part in found]),
         )
 
-    def _latents(self, hidden: Tensor) -> Tensor:
-        """The latents, [n_tokens, n_latents], in as few steps over them as there can be."""
-        if self.sae.architecture != "jumprelu" or self.sae.threshold is None:
-            return self.sae.encode(hidden)
-        # z where z > max(threshold, 0), else 0: the same values as relu(z) where z > threshold.
-        z = self.sae.pre_activations(hidden)
-        return z.masked_fill_(z <= self.sae.threshold.clamp_min(0), 0)
+    def _sparse(self, hidden: Tensor, first: int, last: int) -> Sparse:
+        """The latents that are not zero, in as few steps over all of them as there can be."""
+        if self.sae.architecture == "jumprelu" and self.sae.threshold is not None:
+            # f = z where z > max(threshold, 0), else 0: as relu(z) where z > threshold.
+            values = self.sae.pre_activations(hidden)[:, first:last]
+            threshold = self.sae.threshold.clamp_min(0)
+            threshold = threshold[first:last] if threshold.ndim else threshold
+            fired = values > threshold
+        else:
+            values = self.sae.encode(hidden)[:, first:last]
+            fired = values > 0
+        tokens, units = _places(fired)
+        return Sparse(tokens, units, values[tokens, units])
 
     def write_directions(self, indices: list[int]) -> Tensor | None:
         """Decoder rows, [len(indices), d_out]; `None` where its files hold no decoder."""
@@ -122,7 +134,9 @@ def _places(mask: Tensor) -> tuple[Tensor, Tensor]:
     if mask.device.type != "cpu":
         tokens, indices = mask.nonzero(as_tuple=True)
         return tokens, indices
-    # numpy finds them several times faster than torch does on a CPU.
-    flat = torch.from_numpy(np.flatnonzero(mask.numpy()))
-    tokens = flat // mask.shape[1]
-    return tokens, flat - tokens * mask.shape[1]
+    # numpy finds them several times faster than torch does on a CPU; they come row by row.
+    n_tokens, n = mask.shape
+    flat = np.flatnonzero(mask.numpy())
+    ends = np.searchsorted(flat, np.arange(1, n_tokens + 1) * n)
+    tokens = np.repeat(np.arange(n_tokens), np.diff(ends, prepend=0))
+    return torch.from_numpy(tokens), torch.from_numpy(flat - tokens * n)
