@@ -5,11 +5,13 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from autointerp.config.base import Name, Stage
+from autointerp.config.controls import CONTROL_NAMES, ControlName
 from autointerp.config.corpus import CorpusConfig
 from autointerp.config.explaining import ExplainerConfig
 from autointerp.config.llm import BudgetConfig, LlmConfig
 from autointerp.config.recording import RecordConfig, UnitsConfig
-from autointerp.config.scoring import ScoreConfig, ScorerConfig, SimulatorConfig
+from autointerp.config.scorers import ScorerConfig
+from autointerp.config.scoring import ScoreConfig, SimulatorConfig
 from autointerp.config.sources import RecordedConfig, UnitSourceConfig
 from autointerp.config.subjects import SubjectConfig
 
@@ -38,8 +40,20 @@ class RunConfig(Stage):
     score: ScoreConfig = ScoreConfig()
     scorers: list[ScorerConfig] = [ScorerConfig(name="simulation", type="simulation")]
     """How explanations are scored; all of them use the windows and donors of `score`."""
+    controls: bool | list[ControlName] = ["permuted", "sign_flip"]
+    """What is scored beside every explanation, as well as the `shuffled_donors` of `score`: `empty`,
+    `generic` and `narrow` are explanations that should do worse, and cost a simulation or a judge's
+    answers each; `permuted` and `sign_flip` cost nothing (docs/trust.md). `true` for all five,
+    `false` for none."""
     executor: Literal["local"] = "local"
     """Where work items run; `local` is this process."""
+
+    @property
+    def control_names(self) -> tuple[ControlName, ...]:
+        """The controls that are asked for, in the order in which they are shown."""
+        given = self.controls
+        wanted = CONTROL_NAMES if given is True else () if given is False else given
+        return tuple(name for name in CONTROL_NAMES if name in wanted)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from autointerp.config.base import Stage
 
 
@@ -17,5 +19,8 @@ class SubjectConfig(Stage):
     device_map: str | dict[str, str | int] | None = None
     """For a model larger than one device: `auto`, `balanced`, `sequential`, or module path →
     device, `cpu` or `disk`."""
+    random_weights: int | None = Field(default=None, ge=0)
+    """A seed: the model's shape and tokenizer with freshly drawn weights, as they are before
+    training. A control: what is found in it was not learned."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
