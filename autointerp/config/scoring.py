@@ -1,10 +1,10 @@
-"""Config of simulators and scorers."""
+"""Config of simulators, and what all scorers share."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from autointerp.config.base import Name, Stage
+from autointerp.config.base import Stage
 
 
 class SimulatorConfig(Stage):
@@ -55,17 +55,3 @@ class ScoreConfig(Stage):
     correlation with the levels as they are."""
     bootstrap: int = Field(default=1000, ge=100, le=100_000)
     """Replicates for the interval of a score."""
-
-
-class ScorerConfig(Stage):
-    """One way of scoring."""
-
-    name: Name
-    """As it is called in tables."""
-    type: str
-    """`simulation` (with `simulator` and `score`), `detection` (asks the language model), or a
-    third party's entry point."""
-    n_per_prompt: int = Field(default=5, ge=1, le=100)
-    """Texts in one question (`detection`)."""
-    prompt: str | None = None
-    """Template in `prompts/`, or the path of a `.j2` file; the type's own if left out."""

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from autointerp.llm import Request, Response
 from autointerp.records import AutointerpError, Score
+from autointerp.scorers.choices import PairScorer, SortScorer
 from autointerp.scorers.detection import DetectionScorer
+from autointerp.scorers.fuzzing import FuzzingScorer
+from autointerp.scorers.intruder import IntruderScorer
 from autointerp.scorers.judged import Judging
 from autointerp.scorers.simulation import ScoreJob, SimulationScorer
 
@@ -25,10 +28,14 @@ __all__ = [
     "ENTRY_POINTS",
     "SCORERS",
     "DetectionScorer",
+    "FuzzingScorer",
+    "IntruderScorer",
     "JudgedScorer",
     "Judging",
+    "PairScorer",
     "ScoreJob",
     "SimulationScorer",
+    "SortScorer",
     "load_scorer",
 ]
 
@@ -37,8 +44,12 @@ ENTRY_POINTS = "autointerp.scorers"
 
 SCORERS: dict[str, type[Any]] = {
     "detection": DetectionScorer,
+    "fuzzing": FuzzingScorer,
+    "intruder": IntruderScorer,
+    "pair": PairScorer,
+    "sort": SortScorer,
 }
-"""Our own that ask, by the `type` in the config; a type's fields are its keys there."""
+"""Our own but simulation, by the `type` in the config; their keys there: `config.SCORER_KEYS`."""
 
 
 class JudgedScorer(Protocol):
@@ -79,7 +90,7 @@ def load_scorer(
             min_active_documents=score.min_active_documents,
             n_replicates=score.bootstrap,
             seed=seed,
-            **_options(config),
+            **config.options(),
         )
     found = entry_points(group=ENTRY_POINTS)
     if config.type not in found.names:
@@ -92,9 +103,3 @@ def load_scorer(
     except (ImportError, AttributeError) as error:
         raise AutointerpError(f"scorer type {config.type!r} cannot be loaded: {error}") from error
     return make(config, score, design, seed)
-
-
-def _options(config: "ScorerConfig") -> dict[str, Any]:
-    """What its type reads and the config sets."""
-    given = {"n_per_prompt": config.n_per_prompt, "prompt": config.prompt}
-    return {name: value for name, value in given.items() if value is not None}

@@ -110,6 +110,7 @@ class YesOrNo(Judging):
             "auroc": stats.auroc(truth, answers).value,
             "balanced_accuracy": stats.balanced_accuracy(truth, yes).value,
             "prevalence": share,
+            "n_positive": int(truth.sum()),
             "n_negative": int((1 - truth).sum()),
             **_by_kind([plan.items[place].kind for place in places], truth, answers),
         }

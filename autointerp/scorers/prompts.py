@@ -26,7 +26,7 @@ from autointerp.llm import Message, Request, Response, ResponseStatus
 from autointerp.llm.schemas import MalformedAnswerError, parse_answer
 from autointerp.records import AutointerpError
 
-_FENCE = re.compile(r"<(?=\s*/?\s*text\s*\w)", re.IGNORECASE)
+_FENCE = re.compile(r"<(?=\s*/?\s*(?:text|pair|first|second)\b)", re.IGNORECASE)
 
 BOOLEAN: Mapping[str, Any] = {"type": "boolean"}
 """What one answer of yes or no looks like."""
@@ -160,5 +160,5 @@ def shown_text(tokens: Sequence[str]) -> str:
 
 
 def fenced(line: str) -> str:
-    """A line in which nothing is a fence (`<text 1>`, `</text 1>`) any more."""
+    """A line in which nothing is a fence (`<text 1>`, `</text 1>`, `<pair 2>`) any more."""
     return _FENCE.sub("< ", line)

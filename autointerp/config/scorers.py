@@ -1,0 +1,76 @@
+"""Config of scorers, and which keys each type reads."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from autointerp.config.base import Name, Stage
+
+_YES_OR_NO = ("n_per_prompt", "confidence", "mass_floor", "prompt")
+
+SCORER_KEYS: dict[str, tuple[str, ...]] = {
+    "simulation": (),
+    "detection": ("negatives", *_YES_OR_NO),
+    "fuzzing": _YES_OR_NO,
+    "intruder": ("n_shown", "n_trials", "within", "n_parts", "negatives", "prompt"),
+    "pair": ("n_pairs", "n_per_prompt", "negatives", "prompt"),
+    "sort": ("n_pairs", "n_per_prompt", "prompt"),
+}
+"""Our own scorer types, and the keys that each of them reads."""
+
+
+class ScorerConfig(Stage):
+    """One way of scoring; docs/scorers.md compares the types."""
+
+    name: Name
+    """As it is called in tables."""
+    type: str
+    """`simulation` (with `simulator` and `score`); `detection`, `fuzzing`, `intruder`, `pair` and
+    `sort` ask the language model; or a third party's entry point."""
+    n_per_prompt: int | None = Field(default=None, ge=1, le=100)
+    """Texts or pairs in one question; the type's own number (5) if left out."""
+    negatives: tuple[Literal["silent", "hard", "near"], ...] | None = Field(
+        default=None, min_length=1
+    )
+    """Silent windows that active ones are told from: `silent` by chance, `hard` by a top token or
+    the nearest unit, `near` an active window. All for `detection` and `pair`, `silent` for
+    `intruder`, if left out."""
+    confidence: Literal["answer", "p_yes"] | None = None
+    """`answer`: yes or no; `p_yes`: the probability of yes, where the model gives log-probabilities
+    (`detection`, `fuzzing`)."""
+    mass_floor: float | None = Field(default=None, ge=0, le=1)
+    """With `p_yes`: answers on which less probability lies on yes and no are missing; 0.5 if left
+    out."""
+    n_shown: int | None = Field(default=None, ge=3, le=20)
+    """Texts in one question, the intruder among them (`intruder`); 5 if left out."""
+    n_trials: int | None = Field(default=None, ge=1, le=1000)
+    """Questions about one unit (`intruder`); 20 if left out."""
+    within: bool | None = None
+    """Whether the intruder is active, too, in another part of the unit's range (`intruder`)."""
+    n_parts: int | None = Field(default=None, ge=2, le=10)
+    """Parts of equally many windows that the range is cut into for `within`; 2 if left out."""
+    n_pairs: int | None = Field(default=None, ge=1, le=1000)
+    """Most pairs of windows (`pair`, `sort`); 10 if left out."""
+    prompt: str | None = None
+    """Template in `prompts/`, or the path of a `.j2` file; the type's own if left out."""
+
+    @model_validator(mode="after")
+    def _keys_fit_the_type(self) -> Self:
+        read = SCORER_KEYS.get(self.type)
+        if read is None:  # a third party's reads what it likes
+            return self
+        for key in sorted(self.model_fields_set - {"name", "type", *read}):
+            # A resolved config names every key: what says nothing is no mistake.
+            if getattr(self, key) is not None:
+                readers = ", ".join(kind for kind, keys in SCORER_KEYS.items() if key in keys)
+                raise ValueError(f"`{key}` is not read by type {self.type}, but by {readers}")
+        if self.mass_floor is not None and self.confidence != "p_yes":
+            raise ValueError("`mass_floor` is of `confidence: p_yes`")
+        if self.n_parts is not None and not self.within:
+            raise ValueError("`n_parts` is of `within: true`")
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """What its type reads and the config sets."""
+        keys = SCORER_KEYS.get(self.type, ())
+        return {key: value for key in keys if (value := getattr(self, key)) is not None}
