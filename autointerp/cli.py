@@ -13,7 +13,7 @@ import typer
 
 from autointerp.cli_analysis import register as register_analysis
 from autointerp.cli_sae import sae_app
-from autointerp.cli_steer import steer
+from autointerp.cli_steer import register as register_steer
 from autointerp.cli_trust import register as register_trust
 from autointerp.records import AutointerpError, UsageError
 
@@ -25,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(sae_app, name="sae")
-app.command("steer")(steer)
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML config; see the README.")]
 UnitOption = Annotated[
@@ -443,10 +442,6 @@ guarded = _guarded
 """For commands that live in modules of their own."""
 
 
-guarded = _guarded
-"""For commands that have a file of their own."""
-
-
 def _said(error: Exception) -> str:
     """What the machine refused, and what to do."""
     import errno
@@ -469,6 +464,7 @@ def _said(error: Exception) -> str:
 
 register_analysis(app, _guarded)
 register_trust(app, _guarded)
+register_steer(app, _guarded)
 
 
 def main() -> None:
