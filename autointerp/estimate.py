@@ -236,7 +236,7 @@ class _Estimator:
 
     def _judge(self) -> list[StageEstimate]:
         from autointerp.dry_run import drive_dry, made_up_explanation
-        from autointerp.judging import judges
+        from autointerp.judging import judges, reads_explanation
         from autointerp.scorers import ScoreJob, load_scorer
 
         stages: list[StageEstimate] = []
@@ -246,11 +246,14 @@ class _Estimator:
                 settings, self.config.score, self.run.design.name, self.config.seed
             )
             asked: list[Asked] = []
-            for explainer in self.config.explainers:
+            names = [e.name for e in self.config.explainers if e.type not in BASELINE_EXPLAINERS]
+            for explainer in names if reads_explanation(scorer) else [""]:
                 for record in self.sample:
-                    own = made_up_explanation(record.unit, explainer.name)
+                    own = made_up_explanation(record.unit, explainer)
                     donors = (own,) * n_donors
-                    job = ScoreJob(record, own, donors, "dry run", "dry run", "dry run")
+                    # Other units are about as long as this one.
+                    others = (record,) * n_donors
+                    job = ScoreJob(record, own, donors, "dry run", "dry run", "dry run", others)
                     asked += drive_dry(scorer.score(job))[1]
             stages += self._stage(settings.name, asked, 1)
         return stages

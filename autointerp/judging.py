@@ -1,14 +1,24 @@
 """The scorers that ask a language model: what has no score under its key yet is asked about."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from autointerp.config import RecordedConfig, ScorerConfig
-from autointerp.records import AutointerpError, Explanation, Score, Status, UnitId, content_key
+from autointerp.config import BASELINE_EXPLAINERS, RecordedConfig, ScorerConfig
+from autointerp.controls import score_with_controls
+from autointerp.records import (
+    AutointerpError,
+    Explanation,
+    Score,
+    Status,
+    UnitId,
+    UnitRecord,
+    content_key,
+)
 from autointerp.scorers import JudgedScorer, ScoreJob, load_scorer
 from autointerp.scorers.simulation import IMPORTED_DESIGN
 
 if TYPE_CHECKING:
+    from autointerp.controls.scoring import Steps
     from autointerp.runner import Run
 
 
@@ -32,26 +42,37 @@ Entry = tuple[str, JudgedScorer, Explanation, tuple[Explanation, ...]]
 
 
 def judge_entries(run: "Run", settings: ScorerConfig) -> Iterator[Entry]:
-    """Every explanation with its donors, its scorer and the key of its score."""
-    scorers: dict[bool, JudgedScorer] = {}
+    """What one scorer scores: every explanation, or every unit, with its donors and its key.
+
+    Baselines that are no words are not asked about.
+    """
     client = run.parts.client
-    for explanation, donors in run.explained():
-        imported = isinstance(run.config.sources[explanation.unit.source], RecordedConfig)
-        if imported not in scorers:
-            design = IMPORTED_DESIGN if imported else run.design.name
-            scorers[imported] = _scorer(run, settings, design)
-        scorer = scorers[imported]
-        key = judged_key(scorer, explanation, donors, client.fingerprint)
-        yield key, scorer, explanation, donors
+    wordless = {e.name for e in run.config.explainers if e.type in BASELINE_EXPLAINERS}
+    scorers = {
+        is_imported: _scorer(run, settings, IMPORTED_DESIGN if is_imported else run.design.name)
+        for is_imported in {isinstance(s, RecordedConfig) for s in run.config.sources.values()}
+    }
+    of_units = not all(reads_explanation(scorer) for scorer in scorers.values())
+    for explanation, donors in run.living() if of_units else run.explained():
+        scorer = scorers[isinstance(run.config.sources[explanation.unit.source], RecordedConfig)]
+        if explanation.explainer not in wordless:
+            controls = judged_controls(run, scorer, explanation.explainer)
+            key = judged_key(scorer, explanation, donors, client.fingerprint, controls)
+            yield key, scorer, explanation, donors
 
 
 def judged_key(
-    scorer: JudgedScorer, explanation: Explanation, donors: Sequence[Explanation], llm: str
+    scorer: JudgedScorer,
+    explanation: Explanation,
+    donors: Sequence[Explanation],
+    llm: str,
+    controls: Sequence[str] = (),
 ) -> str:
     """Key of a score by a judge: everything it depends on.
 
     Args:
         llm: fingerprint of who judges.
+        controls: names of those scored beside it.
     """
     return content_key(
         "judged score",
@@ -59,14 +80,46 @@ def judged_key(
         explanation=explanation.key,
         donors=[donor.key for donor in donors],
         llm=llm,
+        controls=list(controls),
     )
 
 
+def judged_controls(run: "Run", scorer: JudgedScorer, explainer: str) -> tuple[str, ...]:
+    """Controls beside a judge's score: other words, where it is words that are scored."""
+    return run.controls_of(explainer, judged=True) if reads_explanation(scorer) else ()
+
+
+def judged_steps(run: "Run", scorer: JudgedScorer, job: ScoreJob) -> "Steps":
+    """A score by a judge in the making, with its controls."""
+    return score_with_controls(
+        scorer.score,
+        job,
+        judged_controls(run, scorer, job.explanation.explainer),
+        keep_donors=bool(getattr(scorer, "needs_others", False)),
+        seed=run.config.seed,
+    )
+
+
+def reads_explanation(scorer: JudgedScorer) -> bool:
+    """Whether a scorer scores explanations, and not the unit itself."""
+    return bool(getattr(scorer, "reads_explanation", True))
+
+
+def others_of(
+    scorer: JudgedScorer, donors: Sequence[Explanation], records: Mapping[UnitId, UnitRecord]
+) -> tuple[UnitRecord, ...]:
+    """The records that a scorer needs beside the unit's own: those of the donors' units."""
+    if not getattr(scorer, "needs_others", False):
+        return ()
+    return tuple(records[donor.unit] for donor in donors)
+
+
 def _job(run: "Run", entry: Entry) -> ScoreJob:
-    key, _, explanation, donors = entry
+    key, scorer, explanation, donors = entry
     client = run.parts.client
     record = run.records[explanation.unit]
-    return ScoreJob(record, explanation, donors, client.name, client.fingerprint, key)
+    others = others_of(scorer, donors, run.records)
+    return ScoreJob(record, explanation, donors, client.name, client.fingerprint, key, others)
 
 
 def judge(run: "Run") -> None:
@@ -87,20 +140,27 @@ def judge(run: "Run") -> None:
             done(key, _failed(run, entries[key], error))
 
         # Windows are read when a job's turn comes: a dictionary's do not fit into memory.
-        jobs = ((key, entry[1].score(_job(run, entry))) for key, entry in entries.items())
+        jobs = (
+            (key, judged_steps(run, entry[1], _job(run, entry))) for key, entry in entries.items()
+        )
         handlers = {Request: run.parts.client.handler}
         drive(jobs, handlers, done, failed, batch_size=run.parts.llm_batch)
 
 
 def judged(run: "Run") -> dict[UnitId, dict[str, dict[str, Score]]]:
-    """Stored scores of these scorers: unit → scorer → explainer → score."""
+    """Stored scores of these scorers: unit → scorer → explainer → score.
+
+    A score of a unit itself stands under every explainer that uses words.
+    """
+    in_words = [e.name for e in run.config.explainers if e.type not in BASELINE_EXPLAINERS]
     found: dict[UnitId, dict[str, dict[str, Score]]] = {}
     for settings in judges(run):
         for key, _, explanation, _ in judge_entries(run, settings):
             score = run.store.get_score(key)
             if score is not None:
                 scores = found.setdefault(explanation.unit, {}).setdefault(settings.name, {})
-                scores[score.explainer] = score
+                names = [explanation.explainer] if explanation.explainer else in_words
+                scores.update(dict.fromkeys(names, score))
     return found
 
 

@@ -417,6 +417,28 @@ class Run:
             for explanation in self.explanations(explainer).values():
                 yield explanation, donors.of(explanation, self.config.score.shuffled_donors)
 
+    def living(self) -> Iterator[tuple[Explanation, tuple[Explanation, ...]]]:
+        """Every chosen living unit with units to compare it with, each in an explanation's place.
+
+        For scores of units themselves: the explanations are empty, by nobody, and their keys are of
+        the records.
+        """
+        places = {
+            unit: Explanation(
+                unit,
+                "",
+                "",
+                Status.OK,
+                content_key("unit", unit=unit, records=self.records_key(unit.source)),
+            )
+            for unit in self._known_units()
+            if not self.is_dead(unit)
+        }
+        donors = Donors(list(places.values()), self.densities, self._directions())
+        for unit in self.units:
+            if unit in places:
+                yield places[unit], donors.of(places[unit], self.config.score.shuffled_donors)
+
     def simulated(self) -> Iterator[tuple[str, Explanation, tuple[Explanation, ...]]]:
         """Every explanation that is scored by simulation, with its score's key and its donors."""
         if not any(scorer.type == "simulation" for scorer in self.config.scorers):
