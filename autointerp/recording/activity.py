@@ -153,6 +153,8 @@ class DenseActivity:
         n_windows, self._length = masked.shape
         values[masked.reshape(-1)] = 0
         self._values, self._polarities, self._masked = values, polarities, masked
+        self._by_window: np.ndarray | None = None
+        """[n_windows · n, window_length] the same values, a window of a unit in one piece."""
         n = values.shape[1]
         self.maxima = np.empty((n_windows, n * len(polarities)), np.float32)
         windows = values.reshape(n_windows, self._length, n)
@@ -218,12 +220,17 @@ class DenseActivity:
         """Active tokens of n pairs: how many [n], their positions and values, end to end."""
         n = self._values.shape[1]
         side, column = np.divmod(units, n)
-        sign = np.asarray(self._polarities, np.float32)[side]
-        rows = windows[:, None].astype(np.int64) * self._length + np.arange(self._length)
-        found = self._values[rows, column[:, None]] * sign[:, None]
-        pair, position = np.nonzero(found > 0)
-        counts = np.bincount(pair, minlength=len(windows))
-        return counts, position.astype(np.uint16), found[pair, position]
+        if self._by_window is None:
+            windows_first = self._values.reshape(-1, self._length, n).transpose(0, 2, 1)
+            self._by_window = np.ascontiguousarray(windows_first).reshape(-1, self._length)
+        found = self._by_window[windows.astype(np.int64) * n + column]
+        if -1 in self._polarities:
+            found *= np.asarray(self._polarities, np.float32)[side][:, None]
+        active = found > 0
+        counts = np.count_nonzero(active, axis=1)
+        flat = np.flatnonzero(active)
+        position = flat - np.repeat(np.arange(len(found)) * self._length, counts)
+        return counts, position.astype(np.uint16), found.reshape(-1)[flat]
 
 
 def _add_moments(statistics: SplitAccumulator, units: slice, x: np.ndarray) -> None:

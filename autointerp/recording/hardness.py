@@ -84,10 +84,12 @@ def _nearest(directions: Tensor, chunk: int = 2048) -> tuple[np.ndarray, np.ndar
     best = rows.new_full((n,), -2.0)
     index = torch.zeros(n, dtype=torch.long, device=rows.device)
 
-    def keep(part: slice, value: Tensor, place: Tensor) -> None:
-        better = value > best[part]
-        best[part] = torch.where(better, value, best[part])
-        index[part] = torch.where(better, place, index[part])
+    def keep(part: slice, cosine: Tensor, start: int) -> None:
+        # Where it lies is looked up in the few rows that found a nearer one.
+        value = cosine.amax(dim=1)
+        better = (value > best[part]).nonzero().flatten()
+        best[part][better] = value[better]
+        index[part][better] = cosine[better].argmax(dim=1) + start
 
     for top in range(0, n, chunk):
         own = slice(top, min(top + chunk, n))
@@ -97,10 +99,8 @@ def _nearest(directions: Tensor, chunk: int = 2048) -> tuple[np.ndarray, np.ndar
             if left == top:
                 cosine.fill_diagonal_(-2.0)
             else:
-                value, place = cosine.max(dim=0)
-                keep(other, value, place + top)
-            value, place = cosine.max(dim=1)
-            keep(own, value, place + left)
+                keep(other, cosine.T, top)
+            keep(own, cosine, left)
     return index.cpu().numpy(), best.clamp(-1, 1).cpu().numpy()
 
 

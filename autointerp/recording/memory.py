@@ -73,7 +73,9 @@ def memory_need(
         row = SAMPLE_ROW_BYTES + ACTIVE_TOKEN_BYTES * active
         per_unit = max(per_unit, int(statistics + n_samples * row * _TRIMMING))
         n_units += n
-        batch += 4 * batch_tokens * source.n_units + _WINDOW_CELL_BYTES * windows * n
+        # Dense values stand there twice: token by token, and window by window.
+        copies = 1 if is_sparse else 2
+        batch += 4 * batch_tokens * source.n_units * copies + _WINDOW_CELL_BYTES * windows * n
     return MemoryNeed(per_unit, n_units, batch)
 
 

@@ -29,7 +29,7 @@ from autointerp.subject import Subject
 from autointerp.units import UnitSource
 
 _CHECKPOINT_SECONDS = 15.0
-"""Between two saves, where a save takes no more than 2 % of that; else in proportion."""
+"""Between two saves, where a save takes no more than 1 % of that; else in proportion."""
 
 Tables = Iterator[tuple[pa.Table, pa.Table]]
 
@@ -146,7 +146,7 @@ class _Pass:
         last_save, cost = time.monotonic(), 0.0
         for shard in self.executor.map(work, shards[n_done:]):
             started = time.monotonic()
-            if started - last_save > _CHECKPOINT_SECONDS * max(1.0, cost / 0.3):
+            if started - last_save > _CHECKPOINT_SECONDS * max(1.0, cost / 0.15):
                 saved.save(number, shard.number + 1, recordings)
                 last_save = time.monotonic()
                 cost = last_save - started

@@ -5,6 +5,7 @@ adds up: the statistics of two shards merge into those of their union.
 """
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 
@@ -117,31 +118,48 @@ class TokenTable:
         maxima: np.ndarray,
         missed: np.ndarray,
     ) -> None:
-        """Put new tokens into their units' rows and keep the largest maxima."""
+        """Put new tokens into their units' rows and keep the largest maxima (ties: lower ids).
+
+        Round by round: the first new token of every unit takes the place of the smallest in its
+        row, if that is smaller, then the second, and so on. What stays are the largest of all.
+        """
         if not len(units):
             return
         first = np.r_[True, units[1:] != units[:-1]]
-        rows, starts = units[first], np.flatnonzero(first)
-        row = np.cumsum(first) - 1
-        rank = np.arange(len(units)) - starts[row]
-        width = int(rank.max()) + 1
+        starts = np.flatnonzero(first)
+        rank = np.arange(len(units)) - starts[np.cumsum(first) - 1]
+        by_rank = np.argsort(rank, kind="stable")
+        bounds = np.searchsorted(rank[by_rank], np.arange(int(rank.max()) + 2))
+        for a, b in pairwise(bounds.tolist()):
+            new = by_rank[a:b]
+            row = units[new]
+            column = self._smallest(row)
+            worst = self.maxima[row, column]
+            is_better = (maxima[new] > worst) | (
+                (maxima[new] == worst) & (tokens[new] < self.tokens[row, column])
+            )
+            new = new[is_better]
+            place = row[is_better] * TRACKED_TOKENS + column[is_better]
+            for own, entering in (
+                (self.tokens, tokens),
+                (self.maxima, maxima),
+                (self.sums, sums),
+                (self.missed, missed),
+            ):
+                own.reshape(-1)[place] = entering[new]
 
-        def widened(own: np.ndarray, new: np.ndarray, empty: float) -> np.ndarray:
-            both = np.full((len(rows), TRACKED_TOKENS + width), empty, own.dtype)
-            both[:, :TRACKED_TOKENS] = own[rows]
-            both[row, TRACKED_TOKENS + rank] = new
-            return both
-
-        all_maxima = widened(self.maxima, maxima, 0)
-        all_tokens = widened(self.tokens, tokens, -1)
-        order = np.lexsort((all_tokens, -all_maxima), axis=1)[:, :TRACKED_TOKENS]
-        for own, both in (
-            (self.tokens, all_tokens),
-            (self.maxima, all_maxima),
-            (self.sums, widened(self.sums, sums, 0)),
-            (self.missed, widened(self.missed, missed, 0)),
-        ):
-            own[rows] = np.take_along_axis(both, order, axis=1)
+    def _smallest(self, rows: np.ndarray) -> np.ndarray:
+        """Column of the smallest maximum of each row; of equal ones the highest id, or the first
+        that is empty."""
+        maxima = self.maxima[rows]
+        column = maxima.argmin(axis=1)
+        is_smallest = maxima == maxima[np.arange(len(rows)), column][:, None]
+        tied = np.flatnonzero(np.count_nonzero(is_smallest, axis=1) > 1)
+        tied = tied[maxima[tied, column[tied]] > 0]
+        if len(tied):
+            ids = np.where(is_smallest[tied], self.tokens[rows[tied]], -1)
+            column[tied] = ids.argmax(axis=1)
+        return column
 
     def merge(
         self, other: "TokenTable", counts: np.ndarray, other_counts: np.ndarray
