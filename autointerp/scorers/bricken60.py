@@ -49,7 +49,7 @@ class Bricken60Scorer(Judging):
     """Texts in one question; all of them in the source."""
 
     n_context: int = 9
-    """Tokens of a text, around the one for which it was chosen."""
+    """Tokens of a text, the one for which it was chosen among them."""
 
     def plan(self, job: ScoreJob, windows: Sampled) -> Plan | Problem:
         """The tokens of 60 texts, or of as many as there are."""
@@ -186,7 +186,10 @@ def _stretch(
     length: int,
     generator: np.random.Generator,
 ) -> list[int]:
-    """Places of the tokens shown: around the strongest, around a top token, or anywhere."""
+    """Places of the tokens shown: with the strongest among them, with a top token, or anywhere.
+
+    Where among them is random: a judge that knows only places knows nothing.
+    """
     usable = np.flatnonzero(~window.masked)
     if kind == "active":
         centre = int(visible(window).argmax())
@@ -195,5 +198,6 @@ def _stretch(
         choices = found if kind == "out_of_context" and found else usable.tolist()
         centre = int(choices[int(generator.integers(len(choices)))])
     rank = int(np.searchsorted(usable, centre))
-    start = min(max(0, rank - length // 2), len(usable) - length)
+    first, last = max(0, rank - length + 1), min(rank, len(usable) - length)
+    start = int(generator.integers(first, last + 1))
     return usable[start : start + length].tolist()
