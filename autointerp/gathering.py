@@ -5,6 +5,7 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from autointerp.analysis.groups import layer_in
 from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.config import BASELINE_EXPLAINERS
 from autointerp.judging import judged, judges
@@ -21,6 +22,7 @@ from autointerp.scorers.simulation import simulation_key
 
 if TYPE_CHECKING:
     from autointerp.runner import Run
+    from autointerp.subject import Subject
 
 
 def gather(run: "Run") -> RunResults:
@@ -95,6 +97,7 @@ def provenance(run: "Run") -> dict[str, Any]:
         "sources": {
             name: {
                 "records_key": run.records_key(name),
+                "facts": source_facts(run, name),
                 **(
                     {"fingerprint": run.parts.sources[name].fingerprint()}
                     if name in run.parts.sources
@@ -123,6 +126,26 @@ def provenance(run: "Run") -> dict[str, Any]:
 def _asks(run: "Run") -> bool:
     """Whether a language model explains or judges."""
     return bool(judges(run)) or any(e.needs_llm for e in run.parts.explainers)
+
+
+def source_facts(run: "Run", name: str) -> dict[str, Any]:
+    """What a source is, for comparisons: type, place, layer, width, subject; `None` if unknown."""
+    settings = run.config.sources[name]
+    source = run.parts.sources.get(name)
+    subject = run.config.subjects.get(source.subject) if source else None
+    return {
+        "type": settings.type,
+        "hook_point": source.read_at if source else None,
+        "layer": layer_in(source.read_at) if source else None,
+        "width": source.n_units if source else len(run.summaries[name]),
+        "subject": subject.model if subject else None,
+        "n_parameters": _n_parameters(run.parts.subject(source.subject)) if source else None,
+        "l0": getattr(getattr(settings, "sparsify", None), "l0", None),
+    }
+
+
+def _n_parameters(subject: "Subject") -> int:
+    return sum(int(p.numel()) for p in subject.model.parameters())
 
 
 def _version(package: str) -> str:

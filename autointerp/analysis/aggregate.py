@@ -7,6 +7,7 @@ from statistics import fmean, median
 from typing import Any
 
 from autointerp import stats
+from autointerp.analysis.control_means import control_means
 from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.analysis.scorer_facts import ScorerFacts, chance_of
 from autointerp.analysis.tables import TABLES_VERSION
@@ -41,7 +42,7 @@ def summarise(results: RunResults) -> dict[str, Any]:
         and `scorers[scorer]` = `type`, `metric`, `low`, `high`, `chance`, `best_explainer`,
         `sources`. `sources[source]` = `recorded`, `selected`, `dead`, `firing_rate`,
         `explainers[explainer]` = `is_baseline`, `counts`, `coverage`, `chance`, `score`, `lift`,
-        `controls`, `lookup`. A number that does not exist is `None`.
+        `controls`, `other_controls`, `lookup`. A number that does not exist is `None`.
     """
     scorers = {facts.name: _scorer(results.under(facts.name), facts) for facts in results.scorers}
     primary = results.primary_scorer.name
@@ -119,6 +120,7 @@ def _group(results: RunResults, source: str, explainer: str, facts: ScorerFacts)
         if lifts
         else None,
         "controls": _controls(units, outcomes, explainer, seed),
+        "other_controls": control_means([s for u in units if (s := u.scores.get(explainer))], seed),
         "lookup": _lookup(results, units, explainer, seed),
     }
 
@@ -214,7 +216,12 @@ def _controls(
         if outcome.lift is not None
     ]
     means = [score.control_mean for score in chosen if score.control_mean is not None]
-    statuses = Counter(control.status for score in chosen for control in score.controls)
+    statuses = Counter(
+        control.status
+        for score in chosen
+        for control in score.controls
+        if control.name == "shuffled"
+    )
     return {
         "n_units": len(means),
         "n_controls": sum(statuses.values()),

@@ -62,8 +62,33 @@ def draw_comparison(
         explainer: [_column(results, source, explainer) for source in results.sources]
         for explainer in results.explainers
     }
-    limits = _limits([column for group in columns.values() for column in group])
-    settings: dict[Any, Any] = {
+    limits = limits_of([column for group in columns.values() for column in group])
+    stem = Path(path_stem)
+    files = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
+    with rc_context(figure_settings()):
+        figure = Figure(figsize=(12, 4.8), dpi=100, layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr]
+        ratios = [*(max(1.2, 0.55 * len(results.sources)) for _ in columns), 2.6]
+        axes = figure.subplots(1, len(columns) + 1, sharey=True, width_ratios=ratios, squeeze=False)
+        panels: Sequence[Any] = axes[0]
+        for place, (explainer, group) in enumerate(columns.items()):
+            draw_columns(panels[place], group, limits)
+            suffix = "\n(baseline)" if explainer in results.baseline_explainers else "\n"
+            panels[place].set_title(short(explainer) + suffix, fontsize=10.5)
+            if len(results.sources) == 2:
+                found = next((c for c in comparisons if c["explainer"] == explainer), None)
+                panels[place].set_xlabel(_difference_label(found), fontsize=9)
+        panels[0].set_ylim(*limits)
+        panels[0].set_ylabel("lift: score − mean score of other\nunits' explanations (correlation)")
+        _draw_rates(panels[-1], results, shown)
+        save_figure(figure, *files)
+    return files
+
+
+def figure_settings() -> dict[Any, Any]:
+    """matplotlib's settings for figures that come out the same everywhere."""
+    return {
         "svg.hashsalt": "autointerp",
         "svg.fonttype": "none",
         "font.family": "sans-serif",
@@ -76,47 +101,34 @@ def draw_comparison(
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
-    stem = Path(path_stem)
-    files = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
-    with rc_context(settings):
-        figure = Figure(figsize=(12, 4.8), dpi=100, layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr]
-        ratios = [*(max(1.2, 0.55 * len(results.sources)) for _ in columns), 2.6]
-        axes = figure.subplots(1, len(columns) + 1, sharey=True, width_ratios=ratios, squeeze=False)
-        panels: Sequence[Any] = axes[0]
-        for place, (explainer, group) in enumerate(columns.items()):
-            _draw_columns(panels[place], group, limits)
-            suffix = "\n(baseline)" if explainer in results.baseline_explainers else "\n"
-            panels[place].set_title(_short(explainer) + suffix, fontsize=10.5)
-            if len(results.sources) == 2:
-                found = next((c for c in comparisons if c["explainer"] == explainer), None)
-                panels[place].set_xlabel(_difference_label(found), fontsize=9)
-        panels[0].set_ylim(*limits)
-        panels[0].set_ylabel("lift: score − mean score of other\nunits' explanations (correlation)")
-        _draw_rates(panels[-1], results, shown)
-        _save(figure, *files)
-    return files
 
 
 @dataclass(frozen=True)
-class _Column:
-    """The lifts of one source under one explainer."""
+class Column:
+    """The lifts of one source, or another group, under one explainer."""
 
     source: str
+    """Its name."""
+
     n_units: int
+    """Selected units, with and without a lift."""
+
     rows: list[tuple[float, Interval | None]]
     """Lift and its interval, ascending by lift."""
 
     mean: float | None
+    """Over its units; `None` without a lift."""
+
     interval: Interval | None
+    """Of the mean."""
 
     @property
     def lifts(self) -> list[float]:
+        """Ascending."""
         return [lift for lift, _ in self.rows]
 
 
-def _column(results: RunResults, source: str, explainer: str) -> _Column:
+def _column(results: RunResults, source: str, explainer: str) -> Column:
     units = results.of_source(source)
     rows = [
         (lift, unit.scores[explainer].lift_interval)
@@ -127,19 +139,20 @@ def _column(results: RunResults, source: str, explainer: str) -> _Column:
     lifts = [lift for lift, _ in rows]
     seed = analysis_seed(results, "mean", source, explainer)
     interval = stats.bootstrap_mean(lifts, level=LEVEL, seed=seed)
-    return _Column(source, len(units), rows, mean_or_none(lifts), interval)
+    return Column(source, len(units), rows, mean_or_none(lifts), interval)
 
 
-def _draw_columns(panel: "Axes", columns: Sequence[_Column], limits: tuple[float, float]) -> None:
+def draw_columns(panel: "Axes", columns: Sequence[Column], limits: tuple[float, float]) -> None:
+    """Every unit's lift with its interval, and the mean, a column per group."""
     for place, column in enumerate(columns):
-        colour, marker = _style(place)
+        colour, marker = style(place)
         for x, (lift, interval) in zip(_spread(place, len(column.rows)), column.rows, strict=True):
             if interval is not None:
                 _draw_interval(panel, x, interval, colour, limits)
             panel.plot(x, lift, marker, color=colour, markersize=4.2, alpha=0.9, zorder=3)
         _draw_mean(panel, place + 0.36, column)
-    _draw_zero(panel)
-    labels = [f"{_short(c.source)}\nn = {len(c.rows)} of {c.n_units}" for c in columns]
+    draw_zero(panel)
+    labels = [f"{short(c.source)}\nn = {len(c.rows)} of {c.n_units}" for c in columns]
     panel.set_xticks(range(len(labels)), labels, fontsize=9)
     panel.set_xlim(-0.6, len(labels) - 0.2)
     panel.tick_params(axis="x", length=0)
@@ -164,7 +177,7 @@ def _difference_label(comparison: Mapping[str, Any] | None) -> str:
     return f"difference {number(found['difference'])}\n({interval})"
 
 
-def _draw_mean(panel: "Axes", x: float, column: _Column) -> None:
+def _draw_mean(panel: "Axes", x: float, column: Column) -> None:
     if column.mean is None:
         panel.text(x - 0.36, 0.02, "no lift", ha="center", va="bottom", fontsize=9, color=INK)
         return
@@ -179,10 +192,10 @@ def _draw_mean(panel: "Axes", x: float, column: _Column) -> None:
 
 
 def _draw_rates(panel: "Axes", results: RunResults, explainer: str | None) -> None:
-    _draw_zero(panel)
+    draw_zero(panel)
     rates: list[float] = []
     for place, source in enumerate(results.sources):
-        colour, marker = _style(place)
+        colour, marker = style(place)
         points = [
             (100 * unit.density, lift)
             for unit in results.of_source(source)
@@ -198,17 +211,17 @@ def _draw_rates(panel: "Axes", results: RunResults, explainer: str | None) -> No
             color=colour,
             markersize=6,
             alpha=0.85,
-            label=f"{_short(source)} (n = {len(points)})",
+            label=f"{short(source)} (n = {len(points)})",
         )
-    _set_rates(panel, rates)
+    set_rates(panel, rates)
     panel.set_xlabel("firing rate (% of explain tokens, log scale)")
     panel.set_title(
-        f"{_short(explainer or 'no explainer')}\nlift against firing rate", fontsize=10.5
+        f"{short(explainer or 'no explainer')}\nlift against firing rate", fontsize=10.5
     )
     panel.legend(frameon=False, fontsize=9, loc="best", handletextpad=0.3)
 
 
-def _limits(columns: Sequence[_Column]) -> tuple[float, float]:
+def limits_of(columns: Sequence[Column]) -> tuple[float, float]:
     """The vertical range: all lifts, means and intervals of means; of units' intervals a part."""
     inner, outer = [0.0], [0.0]
     for column in columns:
@@ -223,7 +236,7 @@ def _limits(columns: Sequence[_Column]) -> tuple[float, float]:
     return bottom, top
 
 
-def _set_rates(panel: "Axes", rates: Sequence[float]) -> None:
+def set_rates(panel: "Axes", rates: Sequence[float]) -> None:
     """A logarithmic axis of at least a decade with a few plain numbers on it."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -238,7 +251,8 @@ def _set_rates(panel: "Axes", rates: Sequence[float]) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_zero(panel: "Axes") -> None:
+def draw_zero(panel: "Axes") -> None:
+    """The line of no lift, and a grid."""
     panel.axhline(0, color=QUIET, linewidth=1, zorder=1)
     panel.grid(axis="y", color=QUIET, alpha=0.2, linewidth=0.8)
 
@@ -248,17 +262,18 @@ def _spread(place: int, n: int) -> np.ndarray:
     return place + (np.linspace(-0.28, 0.16, n) if n > 1 else np.array([-0.06] * n))
 
 
-def _style(place: int) -> tuple[str, str]:
+def style(place: int) -> tuple[str, str]:
+    """Colour and marker of the n-th group."""
     return SOURCE_COLOURS[place % len(SOURCE_COLOURS)], MARKERS[place % len(MARKERS)]
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """A config's name for a label: cut, and safe from matplotlib's formula signs."""
     name = name.replace("$", r"\$")
     return name if len(name) <= 24 else name[:23] + "…"
 
 
-def _save(figure: Any, png: Path, svg: Path) -> None:
+def save_figure(figure: Any, png: Path, svg: Path) -> None:
     """Write both files whole or not at all, without dates or versions."""
     for path, metadata in ((png, {"Software": None}), (svg, {"Date": None, "Creator": None})):
         data = io.BytesIO()

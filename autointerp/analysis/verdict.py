@@ -35,6 +35,11 @@ def units_of(by: str, name: str) -> str:
     }.get(by, f"units of {by} {name}")
 
 
+def named(by: str, name: str) -> str:
+    """A group's name where it stands alone in a sentence: a layer is called one."""
+    return name if by in ("source", "explainer", "run", "density") else f"{by} {name}"
+
+
 def direction_of(interval: Mapping[str, Any] | None) -> str:
     """`a_higher`, `b_higher`, or `not_shown` where the interval includes zero."""
     if interval is None or interval["low"] <= 0 <= interval["high"]:
@@ -43,9 +48,11 @@ def direction_of(interval: Mapping[str, Any] | None) -> str:
 
 
 def _main_verdict(comparison: Mapping[str, Any]) -> tuple[str, list[str]]:
-    a, b, by = comparison["source_a"], comparison["source_b"], comparison["by"]
+    by = comparison["by"]
+    name_a, name_b = comparison["source_a"], comparison["source_b"]
+    a, b = named(by, name_a), named(by, name_b)
     under = _under(comparison)
-    for side, n in ((a, "n_a"), (b, "n_b")):
+    for side, n in ((name_a, "n_a"), (name_b, "n_b")):
         if comparison["excluded"][n] == 0:
             one = units_of(by, side).replace("units", "unit", 1)
             no = "explanation" if by == "explainer" else one.split(" ", 1)[0]
@@ -76,7 +83,7 @@ def _main_verdict(comparison: Mapping[str, Any]) -> tuple[str, list[str]]:
             f"{_capital(under)}, {numbers}. "
             "The interval includes zero: this run does not show a difference."
         ]
-    higher, lower = (a, b) if direction == "a_higher" else (b, a)
+    higher = a if direction == "a_higher" else b
     p_value, family = c["p_value"], ""
     if comparison["p_adjusted"] is not None:
         p_value = comparison["p_adjusted"]
@@ -95,9 +102,10 @@ def _main_verdict(comparison: Mapping[str, Any]) -> tuple[str, list[str]]:
             "once undefined scores count as 0 it does: whether there is a difference depends on "
             "how they are counted."
         ]
+    above, below = (name_a, name_b) if direction == "a_higher" else (name_b, name_a)
     return direction, [
-        f"{_capital(under)}, {units_of(by, higher)} have a higher mean lift than "
-        f"{units_of(by, lower)}: {numbers}; {test}."
+        f"{_capital(under)}, {units_of(by, above)} have a higher mean lift than "
+        f"{units_of(by, below)}: {numbers}; {test}."
     ]
 
 
@@ -134,8 +142,8 @@ def _caveats(comparison: Mapping[str, Any]) -> list[str]:
     if paired and c["n_pairs"] < c["n_shared"]:
         left_out = c["n_shared"] - c["n_pairs"]
         sentences.append(
-            f"{_capital(plural(left_out, 'unit'))} of {c['n_shared']} on both sides lack a lift on "
-            "one and are left out of both."
+            f"Of {plural(c['n_shared'], 'unit')} on both sides {left_out} without a lift on one "
+            "are left out of both."
         )
     if comparison["worst_case"]:
         worst = comparison["worst_case"]
@@ -145,12 +153,15 @@ def _caveats(comparison: Mapping[str, Any]) -> list[str]:
             "run): with any possible lifts for them the difference lies between "
             f"{number(worst['low'])} and {number(worst['high'])}."
         )
-    # Pairs fire at the same rate: they are the same units.
-    return sentences if paired else [*sentences, _rate_sentence(comparison)]
+    # Pairs are the same units, and groups by firing rate have no common rates.
+    if paired or comparison["by"] == "density":
+        return sentences
+    return [*sentences, _rate_sentence(comparison)]
 
 
 def _rate_sentence(comparison: Mapping[str, Any]) -> str:
-    a, b, matched = comparison["source_a"], comparison["source_b"], comparison["rate_matched"]
+    by, matched = comparison["by"], comparison["rate_matched"]
+    a, b = named(by, comparison["source_a"]), named(by, comparison["source_b"])
     shares = f"{percent(matched['share_a'])} of {a} and {percent(matched['share_b'])} of {b}"
     if not matched["has_support"]:
         both = "sources" if comparison["by"] == "source" else "groups"
