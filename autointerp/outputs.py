@@ -39,8 +39,13 @@ def write_outputs(results: RunResults, folder: Path) -> dict[str, Any]:
 
 def print_summary(summary: dict[str, Any], console: Any) -> None:
     """Print a table per scorer, the headline's first, and the verdicts on a rich console."""
+    from autointerp.viewer.controls_table import controls_table
+
     for scorer, found in summary["scorers"].items():
         console.print(_scorer_table(scorer, found, alone=len(summary["scorers"]) == 1))
+        controls = controls_table(found)
+        if controls is not None:
+            console.print(controls)
     for comparison in summary["comparisons"]:
         if not comparison["is_baseline"]:
             by = "" if comparison["scorer"] == summary["scorer"] else f" by {comparison['scorer']}"

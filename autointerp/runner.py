@@ -9,6 +9,7 @@ So running again continues, and a changed config recomputes what depends on the 
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ import yaml
 
 from autointerp.analysis.results import RunResults
 from autointerp.config import (
+    BASELINE_EXPLAINERS,
     RecordedConfig,
     RunConfig,
 )
+from autointerp.controls import FREE_CONTROLS, TEXT_CONTROLS, score_with_controls
 from autointerp.corpus_stage import CorpusStage
 from autointerp.estimate import duration, estimate_seconds
 from autointerp.executor import EXECUTORS
@@ -55,6 +58,7 @@ from autointerp.store import RunStore, UnitSummary, write_text
 from autointerp.store.ledger import Spending
 
 if TYPE_CHECKING:
+    from autointerp.controls.scoring import Steps
     from autointerp.explainers import Explainer
     from autointerp.recording.imported import Imported
     from autointerp.units import UnitSource
@@ -446,7 +450,32 @@ class Run:
         for explanation, donors in self.explained():
             simulator = self.parts.simulator(explanation.explainer).fingerprint
             scorer = self.scorer_of(explanation.unit)
-            yield score_key(scorer, explanation, donors, simulator), explanation, donors
+            controls = self.controls_of(explanation.explainer)
+            key = score_key(scorer, explanation, donors, simulator, controls)
+            yield key, explanation, donors
+
+    def controls_of(self, explainer: str, *, judged: bool = False) -> tuple[str, ...]:
+        """Controls that are scored beside an explainer's explanations.
+
+        Tables and patterns are not read as words, and only simulations can be permuted.
+        """
+        wanted: tuple[str, ...] = self.config.control_names
+        if judged:
+            wanted = tuple(name for name in wanted if name in TEXT_CONTROLS)
+        is_baseline = any(
+            e.name == explainer and e.type in BASELINE_EXPLAINERS for e in self.config.explainers
+        )
+        return tuple(n for n in wanted if n in FREE_CONTROLS) if is_baseline else wanted
+
+    def score_steps(self, job: ScoreJob) -> "Steps":
+        """A score by simulation in the making, with its controls."""
+        scorer = self.scorer_of(job.record.unit)
+        # A control is a number without an interval of its own.
+        plain = replace(scorer, calibration="none", n_replicates=2)
+        kinds = self.controls_of(job.explanation.explainer)
+        return score_with_controls(
+            scorer.score, job, kinds, score_control=plain.score, seed=self.config.seed
+        )
 
     def score_jobs(self) -> Iterator[ScoreJob]:
         """Every explanation that is scored by simulation, with all that its score needs."""
@@ -516,8 +545,7 @@ class Run:
 
             # Windows are read when a job's turn comes: a dictionary's do not fit into memory.
             jobs = (
-                (key, self.scorer_of(entry[0].unit).score(self._score_job(key, *entry)))
-                for key, entry in own.items()
+                (key, self.score_steps(self._score_job(key, *entry))) for key, entry in own.items()
             )
             drive(
                 jobs,
@@ -608,11 +636,13 @@ def score_key(
     explanation: Explanation,
     donors: Sequence[Explanation],
     simulator: str,
+    controls: Sequence[str] = (),
 ) -> str:
     """Key of a score by simulation: everything it depends on.
 
     Args:
         simulator: fingerprint of who simulates.
+        controls: names of those scored beside it.
     """
     return content_key(
         "score",
@@ -621,6 +651,7 @@ def score_key(
         explanation=explanation.key,
         donors=[donor.key for donor in donors],
         simulator=simulator,
+        controls=list(controls),
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from autointerp.config import RunConfig, load_config
-from autointerp.judging import judged_key, judges
+from autointerp.judging import judged_controls, judged_key, judged_steps, judges, others_of
 from autointerp.progress import Silent
 from autointerp.records import (
     AutointerpError,
@@ -296,6 +296,8 @@ class StoredRun:
         """A score, computed again from what is stored."""
         if score.status == Status.FAILED:
             raise _CannotRecomputeError("failed: there is nothing to compute them from")
+        if not score.explainer:
+            raise _CannotRecomputeError("of a unit itself, without an explanation")
         own = self.store.get_explanation(score.explanation_key)
         if own is None or self.explanation_link(own) is None:
             raise _CannotRecomputeError("of an earlier state of this run")
@@ -320,13 +322,18 @@ class StoredRun:
             raise _CannotRecomputeError("of a simulator that the config no longer has")
         scorer = self._run.scorer_of(score.unit)
         # A score that is missing names no donors, so its key cannot be hashed again.
-        if score.controls and score_key(scorer, own, donors, fingerprint) != score.key:
+        if score.controls and not self._is_key(score, scorer, own, donors):
             raise _CannotRecomputeError("of an earlier state of this run")
         job = ScoreJob(record, own, donors, score.simulator, fingerprint, score.key)
-        return _from_store(self._steps(scorer, job), lambda r: self._simulation(r, fingerprint))
+        steps = self._run.score_steps(job)
+        return _from_store(steps, lambda r: self._simulation(r, fingerprint))
 
-    def _steps(self, scorer: SimulationScorer, job: ScoreJob) -> Any:
-        return scorer.score(job)
+    def _is_key(
+        self, score: Score, scorer: SimulationScorer, own: Explanation, donors: Any
+    ) -> bool:
+        controls = self._run.controls_of(score.explainer)
+        simulator = self.facts["simulators"][score.simulator]
+        return score_key(scorer, own, donors, simulator, controls) == score.key
 
     def _simulation(self, request: SimulationRequest, fingerprint: str) -> Any:
         parts = self.store.get_simulation(simulation_key(request, fingerprint))
@@ -346,10 +353,14 @@ class StoredRun:
         imported = self.config.sources[score.unit.source].type == "recorded"
         design = IMPORTED_DESIGN if imported else self._run.design.name
         scorer = load_scorer(settings, self.config.score, design, self.config.seed)
-        if score.controls and judged_key(scorer, own, donors, llm) != score.key:
+        controls = judged_controls(self._run, scorer, score.explainer)
+        if score.controls and judged_key(scorer, own, donors, llm, controls) != score.key:
             raise _CannotRecomputeError("of an earlier state of this run")
-        job = ScoreJob(record, own, donors, score.simulator, llm, score.key)
-        return _from_store(repairing(scorer.score(job)), lambda r: self._answer(r, llm))
+        others = others_of(scorer, donors, {d.unit: self.record(d.unit) for d in donors})
+        job = ScoreJob(record, own, donors, score.simulator, llm, score.key, others)
+        return _from_store(
+            repairing(judged_steps(self._run, scorer, job)), lambda r: self._answer(r, llm)
+        )
 
     def _answer(self, request: Any, llm: str) -> Any:
         from autointerp.llm.base import request_key

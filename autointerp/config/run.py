@@ -41,10 +41,10 @@ class RunConfig(Stage):
     scorers: list[ScorerConfig] = [ScorerConfig(name="simulation", type="simulation")]
     """How explanations are scored; all of them use the windows and donors of `score`."""
     controls: bool | list[ControlName] = ["permuted", "sign_flip"]
-    """What is scored beside every explanation, as well as the `shuffled_donors` of `score`: `empty`,
-    `generic` and `narrow` are explanations that should do worse, and cost a simulation or a judge's
-    answers each; `permuted` and `sign_flip` cost nothing (docs/trust.md). `true` for all five,
-    `false` for none."""
+    """What is scored beside every explanation, as well as the `shuffled_donors` of `score`:
+    `empty`, `generic` and `narrow` are explanations that should do worse, and cost a simulation or
+    a judge's answers each; `permuted` and `sign_flip` cost nothing (docs/trust.md). `true` for all
+    five, `false` for none."""
     executor: Literal["local"] = "local"
     """Where work items run; `local` is this process."""
 

@@ -61,6 +61,7 @@ def score_with_controls(
     kinds: Sequence[str],
     *,
     score_control: Callable[[ScoreJob], Steps] | None = None,
+    keep_donors: bool = False,
     seed: int = 0,
 ) -> Steps:
     """Score an explanation and its controls side by side.
@@ -70,6 +71,7 @@ def score_with_controls(
         job: the explanation.
         kinds: of `ALL_CONTROLS`; `FREE_CONTROLS` only where answers are simulations.
         score_control: scores a control, where that can be done with less than `score`.
+        keep_donors: for a scorer that compares units, which needs the others for a control too.
         seed: of the run.
 
     Returns:
@@ -83,7 +85,7 @@ def score_with_controls(
     run_one = score_control or score
     steps = [score(job)]
     for kind in made:
-        own = replace(job, donors=())
+        own = job if keep_donors else replace(job, donors=())
         if kind in texts:
             own = replace(own, explanation=_explanation(job, kind, texts[kind]))
         one = run_one(own)
