@@ -103,7 +103,7 @@ def test_units_are_grouped_by_layer_and_by_keys_of_the_config(tmp_path: Path) ->
     found = compare_runs([folder], by="layer", explainers=["words"])
     assert found.groups == ("3", "10")  # in the order of numbers
     assert "layer 3" in found.comparisons[0]["verdict"]
-    assert compare_runs([folder], by="type", explainers=["words"]).groups == ("neurons", "sae")
+    assert compare_runs([folder], by="type", explainers=["words"]).groups == ("sae", "neurons")
     with pytest.raises(UsageError, match=r"--by flavour: no unit has it; there are source"):
         compare_runs([folder], by="flavour")
     with pytest.raises(UsageError, match="one group only, '2048'"):
