@@ -120,6 +120,7 @@ def train_dictionaries(
         "n_held_out_documents": len(texts.held_out),
         "n_excluded_documents": texts.n_excluded,
         "n_distinct_training_tokens": int(texts.rows.ids.size),
+        "max_norm": config.max_norm,
         "training_tokens": schedule.n_steps * schedule.batch_tokens,
         "subject_fingerprint": subject.fingerprint,
         "training": identity,
@@ -129,7 +130,7 @@ def train_dictionaries(
         _write(output / name, sae, config, texts, facts)
     stored = {name: load_sae(output / name, "saelens") for name in saes}
     held = texts.held_rows[slice(0, _HELD_OUT_SEQUENCES)]
-    for name, metrics in _held_out_metrics(stored, subject, places, held).items():
+    for name, metrics in _held_out_metrics(stored, subject, places, held, config.max_norm).items():
         _write_json(output / name / "metrics.json", metrics | facts)
     for path in kept:
         path.unlink(missing_ok=True)
@@ -225,6 +226,7 @@ def _schedule(config: SaeTrainConfig, subject: Subject) -> Schedule:
         warmup_steps=config.warmup_steps,
         decay_share=config.decay_share,
         ema=config.ema,
+        max_norm=config.max_norm,
         d_in=subject.width_at(config.hook_point) if is_transcoder else None,
         seed=config.seed,
         device=str(subject.device),
@@ -262,14 +264,23 @@ def _write(
 
 
 def _held_out_metrics(
-    saes: dict[str, SparseAutoencoder], subject: Subject, places: list[str], rows: TokenRows
+    saes: dict[str, SparseAutoencoder],
+    subject: Subject,
+    places: list[str],
+    rows: TokenRows,
+    max_norm: float | None,
 ) -> dict[str, dict[str, object]]:
     """`SaeMetrics` of every dictionary on some sequences."""
     evaluations = {name: SaeEvaluation(sae) for name, sae in saes.items()}
     d_in = next(iter(saes.values())).d_in
+    longest: float | None = None
     for part in rows.split(_SEQUENCES_PER_CHUNK):
         hidden = hidden_states(subject, places, part.ids).float().cpu()
         kept = hidden[torch.from_numpy(~part.masked)]
+        if max_norm is not None:
+            norms = kept[:, :d_in].norm(dim=1)
+            longest = longest or max_norm * float(norms.median())
+            kept = kept[norms <= longest]
         x, y = (kept[:, :d_in], kept[:, d_in:]) if len(places) > 1 else (kept, kept)
         for evaluation in evaluations.values():
             evaluation.add(x, y)

@@ -81,6 +81,9 @@ class SaeTrainConfig(Stage):
     held_out_share: float = Field(default=0.02, gt=0, lt=0.5)
     """Share of documents kept for the metrics, never trained on."""
     batch_tokens: int = Field(default=1024, ge=2)
+    max_norm: float | None = Field(default=10.0, gt=1)
+    """Tokens whose activations are longer than this many times the median are left out, here and
+    in the metrics: attention sinks, few but most of the variance. `null`: all are taken."""
     warmup_steps: int = Field(default=100, ge=1)
     """Steps over which the learning rate rises."""
     decay_share: float = Field(default=0.3, ge=0, le=1)

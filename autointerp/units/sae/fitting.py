@@ -50,6 +50,10 @@ class Schedule:
     d_in: int | None = None
     """Transcoders: batches hold inputs of this width and then targets; else both are one."""
 
+    max_norm: float | None = None
+    """Tokens longer than this many times the median are left out: attention sinks, few but so long
+    that they would be most of the variance."""
+
     seed: int = 0
     device: str = "cpu"
     bfloat16: bool = False
@@ -185,7 +189,7 @@ def train_saes(
         first = next(source).to(schedule.device)
         source = _chain(first, source)
         scales = _scales(first, schedule)
-        x, y = _split(first, scales, schedule)
+        x, y = _kept(*_split(first, scales, schedule), schedule)
         stored = {
             f"{name}/p|{n}": p
             for name, each in settings.items()
@@ -204,7 +208,7 @@ def train_saes(
     saved = reported = time.monotonic()
     reported_step = step
     while step < schedule.n_steps:
-        x, y = _split(next(source).to(schedule.device), scales, schedule)
+        x, y = _kept(*_split(next(source).to(schedule.device), scales, schedule), schedule)
         losses = {name: _step(fit, schedule, step, x, y) for name, fit in fits.items()}
         step += 1
         now = time.monotonic()
@@ -302,6 +306,18 @@ def _split(batch: Tensor, scales: Tensor, schedule: Schedule) -> tuple[Tensor, T
         x = batch * scales[0]
         return x, x
     return batch[:, : schedule.d_in] * scales[0], batch[:, schedule.d_in :] * scales[1]
+
+
+def _kept(x: Tensor, y: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """The tokens that are not too long; scaled, the median norm is √d."""
+    if schedule.max_norm is None:
+        return x, y
+    kept = x.norm(dim=1) <= schedule.max_norm * x.shape[1] ** 0.5
+    if y is not x:
+        kept &= y.norm(dim=1) <= schedule.max_norm * y.shape[1] ** 0.5
+    if bool(kept.all()):
+        return x, y
+    return (x[kept],) * 2 if y is x else (x[kept], y[kept])
 
 
 def _of(stored: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
