@@ -371,10 +371,11 @@ class _Estimator:
 
     def _counter(self) -> "TokenCounter":
         from autointerp.dry_run import hosted_counter, tokenizer_counter
+        from autointerp.judging import asks_llm
 
         model, run = self.config.llm.model, self.run
         asks = any(e.needs_llm for e in run.parts.explainers) or any(
-            scorer.type != "simulation" for scorer in self.config.scorers
+            asks_llm(scorer) for scorer in self.config.scorers
         )
         if model.startswith("local/") and asks:
             subject = run.parts.language_model(model.removeprefix("local/"))

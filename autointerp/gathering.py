@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from autointerp.analysis.groups import layer_in
 from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.config import BASELINE_EXPLAINERS
-from autointerp.judging import judged, judges
+from autointerp.judging import asks_llm, judged, judges
 from autointerp.records import (
     SCHEMA_VERSION,
     Explanation,
@@ -125,7 +125,7 @@ def provenance(run: "Run") -> dict[str, Any]:
 
 def _asks(run: "Run") -> bool:
     """Whether a language model explains or judges."""
-    return bool(judges(run)) or any(e.needs_llm for e in run.parts.explainers)
+    return any(map(asks_llm, judges(run))) or any(e.needs_llm for e in run.parts.explainers)
 
 
 def source_facts(run: "Run", name: str) -> dict[str, Any]:

@@ -1,9 +1,15 @@
 """The scorers that ask a language model: what has no score under its key yet is asked about."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from autointerp.config import BASELINE_EXPLAINERS, RecordedConfig, ScorerConfig
+from autointerp.config import (
+    BASELINE_EXPLAINERS,
+    MEASURING_TYPES,
+    RecordedConfig,
+    ScorerConfig,
+)
 from autointerp.controls import score_with_controls
 from autointerp.records import (
     AutointerpError,
@@ -15,6 +21,7 @@ from autointerp.records import (
     content_key,
 )
 from autointerp.scorers import JudgedScorer, ScoreJob, load_scorer
+from autointerp.scorers.measured import Measurement, Measuring
 from autointerp.scorers.simulation import IMPORTED_DESIGN
 
 if TYPE_CHECKING:
@@ -23,8 +30,38 @@ if TYPE_CHECKING:
 
 
 def judges(run: "Run") -> list[ScorerConfig]:
-    """The config's scorers that ask a language model."""
+    """The config's scorers other than simulation: they ask a judge."""
     return [scorer for scorer in run.config.scorers if scorer.type != "simulation"]
+
+
+def asks_llm(settings: ScorerConfig) -> bool:
+    """Whether a scorer asks the run's language model, and not a model of its own or none."""
+    return settings.type not in ("simulation", *MEASURING_TYPES)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who answers a scorer."""
+
+    name: str
+    """As tables call it."""
+
+    fingerprint: str
+    """Hash of everything its answers depend on."""
+
+    handlers: Mapping[type, Any]
+    """For `autointerp.llm.drive`."""
+
+
+def judge_of(run: "Run", scorer: JudgedScorer) -> Judge:
+    """The run's language model, or the model on this machine that a scorer names."""
+    from autointerp.llm import Request
+
+    if isinstance(scorer, Measuring):
+        reader = run.parts.reader(scorer.kind, scorer.model)
+        return Judge(reader.name, reader.fingerprint, {Measurement: reader.answer})
+    client = run.parts.client
+    return Judge(client.name, client.fingerprint, {Request: client.handler})
 
 
 def check_judges(run: "Run") -> None:
@@ -34,7 +71,8 @@ def check_judges(run: "Run") -> None:
     for settings in judges(run):
         scorer = _scorer(run, settings, run.design.name)
         needs = getattr(scorer, "needs", None) or Needs()
-        check_needs(f"scorer {settings.name!r}", needs, run.parts.client)
+        if asks_llm(settings):
+            check_needs(f"scorer {settings.name!r}", needs, run.parts.client)
 
 
 Entry = tuple[str, JudgedScorer, Explanation, tuple[Explanation, ...]]
@@ -46,7 +84,6 @@ def judge_entries(run: "Run", settings: ScorerConfig) -> Iterator[Entry]:
 
     Baselines that are no words are not asked about.
     """
-    client = run.parts.client
     wordless = {e.name for e in run.config.explainers if e.type in BASELINE_EXPLAINERS}
     scorers = {
         is_imported: _scorer(run, settings, IMPORTED_DESIGN if is_imported else run.design.name)
@@ -57,7 +94,8 @@ def judge_entries(run: "Run", settings: ScorerConfig) -> Iterator[Entry]:
         scorer = scorers[isinstance(run.config.sources[explanation.unit.source], RecordedConfig)]
         if explanation.explainer not in wordless:
             controls = judged_controls(run, scorer, explanation.explainer)
-            key = judged_key(scorer, explanation, donors, client.fingerprint, controls)
+            judge = judge_of(run, scorer).fingerprint
+            key = judged_key(scorer, explanation, donors, judge, controls)
             yield key, scorer, explanation, donors
 
 
@@ -116,15 +154,15 @@ def others_of(
 
 def _job(run: "Run", entry: Entry) -> ScoreJob:
     key, scorer, explanation, donors = entry
-    client = run.parts.client
+    by = judge_of(run, scorer)
     record = run.records[explanation.unit]
     others = others_of(scorer, donors, run.records)
-    return ScoreJob(record, explanation, donors, client.name, client.fingerprint, key, others)
+    return ScoreJob(record, explanation, donors, by.name, by.fingerprint, key, others)
 
 
 def judge(run: "Run") -> None:
-    """Score by every scorer that asks a language model."""
-    from autointerp.llm import Request, drive
+    """Score by every scorer that asks a judge."""
+    from autointerp.llm import drive
 
     for settings in judges(run):
         known = run.store.score_keys(settings.name)
@@ -143,8 +181,9 @@ def judge(run: "Run") -> None:
         jobs = (
             (key, judged_steps(run, entry[1], _job(run, entry))) for key, entry in entries.items()
         )
-        handlers = {Request: run.parts.client.handler}
-        drive(jobs, handlers, done, failed, batch_size=run.parts.llm_batch)
+        if missing:
+            handlers = judge_of(run, missing[0][1]).handlers
+            drive(jobs, handlers, done, failed, batch_size=run.parts.llm_batch)
 
 
 def judged(run: "Run") -> dict[UnitId, dict[str, dict[str, Score]]]:
@@ -175,7 +214,7 @@ def _failed(run: "Run", entry: Entry, error: AutointerpError) -> Score:
         explanation_key=explanation.key,
         explainer=explanation.explainer,
         scorer=scorer.name,
-        simulator=run.parts.client.name,
+        simulator=judge_of(run, scorer).name,
         value=None,
         status=Status.FAILED,
         key=key,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from autointerp.llm.cache import ResponseCache
     from autointerp.recording.corpus import Corpus
     from autointerp.recording.imported import Imported
+    from autointerp.scorers.measured import Reader
     from autointerp.subject import Subject
     from autointerp.units import UnitSource
 
@@ -68,6 +69,8 @@ class Parts:
         self.models: dict[str, Subject] = {}
         """Other loaded language models by what they were loaded from: two names, two tables."""
         self.simulators: dict[str, Simulator] = {}
+        self.readers: dict[tuple[str, str], Reader] = {}
+        """Loaded models that measure texts, by type of scorer and model."""
 
     def subject(self, name: str) -> "Subject":
         """The loaded subject called `name` in the config."""
@@ -174,6 +177,19 @@ class Parts:
     def llm_batch(self) -> int:
         """Requests that are put together for the language model: in batches, all there are."""
         return 2**31 if self.config.llm.mode == "batch" else _LLM_BATCH
+
+    def reader(self, kind: str, model: str) -> "Reader":
+        """The model that measures texts for a scorer (`embedding`, `surprisal`)."""
+        from autointerp.scorers.sentence_model import SentenceModel
+        from autointerp.scorers.surprisal import SurprisalReader
+
+        if (kind, model) not in self.readers:
+            self.readers[kind, model] = (
+                SentenceModel(model)
+                if kind == "embedding"
+                else SurprisalReader(self.language_model(model))
+            )
+        return self.readers[kind, model]
 
     @cached_property
     def meter(self) -> "Meter":

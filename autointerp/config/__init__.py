@@ -11,7 +11,7 @@ from autointerp.config.llm import BatchConfig, BudgetConfig, LlmConfig
 from autointerp.config.loading import load_config, parse_config
 from autointerp.config.recording import DesignConfig, QuotaConfig, RecordConfig, UnitsConfig
 from autointerp.config.run import RunConfig
-from autointerp.config.scorers import SCORER_KEYS, ScorerConfig
+from autointerp.config.scorers import MEASURING_TYPES, SCORER_KEYS, ScorerConfig
 from autointerp.config.scoring import ScoreConfig, SimulatorConfig
 from autointerp.config.sources import (
     AttentionHeadsConfig,
@@ -28,6 +28,7 @@ from autointerp.config.training import SaeDictionaryConfig, SaeTrainConfig
 __all__ = [
     "BASELINE_EXPLAINERS",
     "EXPLAINER_KEYS",
+    "MEASURING_TYPES",
     "SCORER_KEYS",
     "AttentionHeadsConfig",
     "BatchConfig",

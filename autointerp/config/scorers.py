@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from autointerp.config.base import Name, Stage
+from autointerp.config.base import LocalPath, Name, Stage
 
 _YES_OR_NO = ("n_per_prompt", "confidence", "mass_floor", "prompt")
 
@@ -15,8 +15,17 @@ SCORER_KEYS: dict[str, tuple[str, ...]] = {
     "intruder": ("n_shown", "n_trials", "within", "n_parts", "negatives", "prompt"),
     "pair": ("n_pairs", "n_per_prompt", "negatives", "prompt"),
     "sort": ("n_pairs", "n_per_prompt", "prompt"),
+    "rating": ("n_per_prompt", "n_per_interval", "n_silent", "negatives", "prompt"),
+    "logit_weight": ("n_per_prompt", "n_tokens", "prompt"),
+    "bricken60": ("n_per_prompt", "n_context", "prompt"),
+    "recall_alt": ("prompt",),
+    "embedding": ("model", "negatives"),
+    "surprisal": ("model", "negatives"),
 }
 """Our own scorer types, and the keys that each of them reads."""
+
+MEASURING_TYPES = ("embedding", "surprisal")
+"""Types whose judge is a model of their own on this machine, and not the run's language model."""
 
 
 class ScorerConfig(Stage):
@@ -25,10 +34,12 @@ class ScorerConfig(Stage):
     name: Name
     """As it is called in tables."""
     type: str
-    """`simulation` (with `simulator` and `score`); `detection`, `fuzzing`, `intruder`, `pair` and
-    `sort` ask the language model; or a third party's entry point."""
+    """`simulation` (with `simulator` and `score`); `detection`, `fuzzing`, `intruder`, `pair`,
+    `sort`, `rating`, `logit_weight`, `bricken60` and `recall_alt` ask the language model;
+    `embedding` and `surprisal` a model on this machine; or a third party's entry point."""
     n_per_prompt: int | None = Field(default=None, ge=1, le=100)
-    """Texts or pairs in one question; the type's own number (5) if left out."""
+    """Texts, pairs or tokens in one question; the type's own number (5; 20 for `logit_weight`, 60
+    for `bricken60`) if left out."""
     negatives: tuple[Literal["silent", "hard", "near"], ...] | None = Field(
         default=None, min_length=1
     )
@@ -51,6 +62,18 @@ class ScorerConfig(Stage):
     """Parts of equally many windows that the range is cut into for `within`; 2 if left out."""
     n_pairs: int | None = Field(default=None, ge=1, le=1000)
     """Most pairs of windows (`pair`, `sort`); 10 if left out."""
+    n_per_interval: int | None = Field(default=None, ge=1, le=1000)
+    """Most texts of each of ten value intervals (`rating`); 3 if left out."""
+    n_silent: int | None = Field(default=None, ge=1, le=1000)
+    """Most silent texts (`rating`); 15 if left out."""
+    n_tokens: int | None = Field(default=None, ge=4, le=100)
+    """Most promoted tokens that are asked about (`logit_weight`); 10 if left out."""
+    n_context: int | None = Field(default=None, ge=2, le=64)
+    """Tokens of a text (`bricken60`); 9 if left out."""
+    model: LocalPath | None = None
+    """Who measures: for `embedding` a sentence-transformers folder, or `minilm` (the default) of
+    a package; for `surprisal` a causal language model: `smollm2` (the default), a folder or a hub
+    id."""
     prompt: str | None = None
     """Template in `prompts/`, or the path of a `.j2` file; the type's own if left out."""
 

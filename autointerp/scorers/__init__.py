@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from autointerp.llm import Request, Response
 from autointerp.records import AutointerpError, Score
+from autointerp.scorers.bricken60 import Bricken60Scorer
 from autointerp.scorers.choices import PairScorer, SortScorer
 from autointerp.scorers.detection import DetectionScorer
+from autointerp.scorers.embedding import EmbeddingScorer
 from autointerp.scorers.fuzzing import FuzzingScorer
 from autointerp.scorers.intruder import IntruderScorer
 from autointerp.scorers.judged import Judging
+from autointerp.scorers.logit_weight import LogitWeightScorer
+from autointerp.scorers.rating import RatingScorer
+from autointerp.scorers.recall import RecallAltScorer
 from autointerp.scorers.simulation import ScoreJob, SimulationScorer
+from autointerp.scorers.surprisal import SurprisalScorer
 
 if TYPE_CHECKING:
     from autointerp.config import ScoreConfig, ScorerConfig
@@ -27,15 +33,21 @@ if TYPE_CHECKING:
 __all__ = [
     "ENTRY_POINTS",
     "SCORERS",
+    "Bricken60Scorer",
     "DetectionScorer",
+    "EmbeddingScorer",
     "FuzzingScorer",
     "IntruderScorer",
     "JudgedScorer",
     "Judging",
+    "LogitWeightScorer",
     "PairScorer",
+    "RatingScorer",
+    "RecallAltScorer",
     "ScoreJob",
     "SimulationScorer",
     "SortScorer",
+    "SurprisalScorer",
     "load_scorer",
 ]
 
@@ -48,6 +60,12 @@ SCORERS: dict[str, type[Any]] = {
     "intruder": IntruderScorer,
     "pair": PairScorer,
     "sort": SortScorer,
+    "rating": RatingScorer,
+    "logit_weight": LogitWeightScorer,
+    "bricken60": Bricken60Scorer,
+    "recall_alt": RecallAltScorer,
+    "embedding": EmbeddingScorer,
+    "surprisal": SurprisalScorer,
 }
 """Our own but simulation, by the `type` in the config; their keys there: `config.SCORER_KEYS`."""
 

@@ -40,6 +40,10 @@ class Measurement:
     explanation: str
     texts: tuple[str, ...]
 
+    def made_up(self) -> Response:
+        """An answer that can be read, for a dry run."""
+        return measured([1.0 / (1 + place) for place in range(len(self.texts))], 0, "dry run")
+
 
 class Reader(Protocol):
     """A model on this machine that measures texts."""
@@ -76,6 +80,9 @@ class Measuring(Judging):
     """What the scorers by a model on this machine share; subclasses name the model."""
 
     metric: ClassVar[str] = "average precision"
+
+    model: str = ""
+    """Who measures."""
 
     negatives: tuple[str, ...] = NEGATIVES
     """Kinds of silent windows that are measured (`judged.NEGATIVES`)."""

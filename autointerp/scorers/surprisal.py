@@ -10,14 +10,16 @@ that any causal language model on this machine can score.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from autointerp.llm import Response
 from autointerp.records import content_key
 from autointerp.scorers.measured import Measurement, Measuring, measured
-from autointerp.subject import Subject
+
+if TYPE_CHECKING:  # the subject's room imports torch
+    from autointerp.subject import Subject
 
 BASELINE = "Various unrelated sentences."
 """What stands in the explanation's place for comparison."""
@@ -42,7 +44,7 @@ class SurprisalScorer(Measuring):
 class SurprisalReader:
     """A causal language model that measures by how many nats a token an explanation helps."""
 
-    def __init__(self, subject: Subject, batch_tokens: int = _BATCH_TOKENS) -> None:
+    def __init__(self, subject: "Subject", batch_tokens: int = _BATCH_TOKENS) -> None:
         """Use a model that is loaded.
 
         Args:
