@@ -13,6 +13,7 @@ import typer
 
 from autointerp.cli_analysis import register as register_analysis
 from autointerp.cli_sae import sae_app
+from autointerp.cli_simulator import simulator_app
 from autointerp.cli_steer import register as register_steer
 from autointerp.cli_trust import register as register_trust
 from autointerp.records import AutointerpError, UsageError
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(sae_app, name="sae")
+app.add_typer(simulator_app, name="simulator")
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML config; see the README.")]
 UnitOption = Annotated[

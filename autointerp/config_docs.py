@@ -27,6 +27,7 @@ from autointerp.config import (
     ScoreConfig,
     ScorerConfig,
     SimulatorConfig,
+    SimulatorTrainConfig,
     SparsifyConfig,
     SubjectConfig,
     UnitsConfig,
@@ -55,6 +56,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`score`", ScoreConfig),
     ("`scorers`, each", ScorerConfig),
     ("`autointerp sae train`", SaeTrainConfig),
+    ("`autointerp simulator train`", SimulatorTrainConfig),
     ("`dictionaries.NAME` of `autointerp sae train`", SaeDictionaryConfig),
 )
 

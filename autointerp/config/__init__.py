@@ -13,6 +13,7 @@ from autointerp.config.recording import DesignConfig, QuotaConfig, RecordConfig,
 from autointerp.config.run import RunConfig
 from autointerp.config.scorers import MEASURING_TYPES, SCORER_KEYS, ScorerConfig
 from autointerp.config.scoring import ScoreConfig, SimulatorConfig
+from autointerp.config.simulator_training import SimulatorTrainConfig
 from autointerp.config.sources import (
     AttentionHeadsConfig,
     DirectionsConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "ScoreConfig",
     "ScorerConfig",
     "SimulatorConfig",
+    "SimulatorTrainConfig",
     "SparsifyConfig",
     "SubjectConfig",
     "TextsConfig",

@@ -11,6 +11,7 @@ class SimulatorConfig(Stage):
     """Who predicts activations from words."""
 
     name: Literal[
+        "embedded",
         "all_at_once",
         "one_at_a_time",
         "generated",
@@ -18,19 +19,21 @@ class SimulatorConfig(Stage):
         "completions",
         "trained_head",
     ] = "all_at_once"
-    """How activations are predicted; docs/simulators.md compares them. `one_at_a_time`,
+    """How activations are predicted; docs/simulators.md compares them. `embedded` is the trained
+    one that ships. `one_at_a_time`,
     `generated`, `structured` and `completions` ask the language model of `llm`."""
     model: str = "smollm2"
     """The model that predicts, for `all_at_once`: `smollm2`, a folder or a hub id; for
-    `trained_head`: its folder."""
+    `trained_head`: its folder; for `embedded`: the folder of one of your own, if set."""
     prompt: str | None = None
     """Template in `prompts/`, or a `.j2` file; the simulator's own if left out."""
     top_logprobs: int = Field(default=20, ge=5, le=20)
     """Alternatives read at every token, where log-probabilities are asked for."""
     sequences_per_call: int = Field(default=4, ge=1, le=64)
     """Windows in one question of `structured`."""
-    mass_floor: float = Field(default=0.01, ge=0, le=1)
-    """Tokens on which less probability lies on levels are missing."""
+    mass_floor: float | None = Field(default=None, ge=0, le=1)
+    """Tokens on which less probability lies on levels are missing; 0.01 if left out, 0.5 for
+    `embedded`, which says by it what it does not know."""
     levels: Literal["auto", "0-9", "0-10"] = "auto"
     """`auto` is 0 to 10 where "10" is one token of the model, else 0 to 9; `0-10` reads "10" as
     two tokens where it must."""

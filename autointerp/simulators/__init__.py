@@ -31,6 +31,7 @@ def load_simulator(name: str, **options: Any) -> Simulator:
 
     | name | options |
     |---|---|
+    | `embedded` | none: the trained simulator that ships; or `model` (a folder), `device`, `dtype`, `mass_floor`, `batch_tokens` |
     | `all_at_once` | `model` (as for `load_subject`; default `smollm2`) and `device`, `dtype`, or a loaded `subject`; `prompt`, `mass_floor`, `levels`, `batch_tokens`, `memory_gb`, `keep_few_shot` |
     | `structured` | `client`; `prompt`, `sequences_per_call` |
     | `generated`, `one_at_a_time`, `completions` | `client`; `prompt`, `mass_floor`, `top_logprobs` |
@@ -45,6 +46,7 @@ def load_simulator(name: str, **options: Any) -> Simulator:
         AutointerpError: for an unknown name or option, or where the model cannot be loaded.
     """  # noqa: E501
     makers: dict[str, Callable[..., Simulator]] = {
+        "embedded": _embedded,
         "all_at_once": _all_at_once,
         "structured": _structured,
         "generated": _generated,
@@ -68,6 +70,25 @@ def load_simulator(name: str, **options: Any) -> Simulator:
     except TypeError as error:
         raise AutointerpError(f"simulator {name!r}: {error}") from error
     return maker(**options)
+
+
+def _embedded(
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    mass_floor: float | None = None,
+    batch_tokens: int | None = None,
+) -> Simulator:
+    from autointerp.simulators import embedded  # late: it imports torch
+
+    return embedded.load_embedded(
+        model,
+        device=device,
+        dtype=dtype,
+        mass_floor=embedded.DEFAULT_MASS_FLOOR if mass_floor is None else mass_floor,
+        batch_tokens=batch_tokens,
+    )
 
 
 def _all_at_once(

@@ -1,0 +1,38 @@
+"""Config of the training of a simulator."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from autointerp.config.base import LocalPath, Stage
+
+
+class SimulatorTrainConfig(Stage):
+    """`autointerp simulator train`: a small model that reads a description and a text."""
+
+    base: str = "smollm2"
+    """The language model it is made from: `smollm2`, a folder or a hub id, of the Llama kind."""
+    rows: LocalPath
+    """Table of planted concepts: `python datasets/simulator/build.py`."""
+    output: str
+    """Folder of the trained simulator and of its checkpoint."""
+    n_blocks: int = Field(default=18, ge=1)
+    """Blocks of the base that are kept, from the first."""
+    lora_rank: int = Field(default=16, ge=1)
+    lora_blocks_from: int = Field(default=2, ge=0)
+    """First block that is adapted."""
+    n_steps: int = Field(ge=1)
+    decay_share: float = Field(default=0.15, gt=0, le=1)
+    """Share of the steps, at the end, over which the learning rate falls to nothing."""
+    batch_rows: Literal[1, 2, 4, 8, 16, 32, 64, 128] = 8
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(default=100, ge=1)
+    active_weight: float = Field(default=4.0, gt=0)
+    """Weight of tokens above level 0 in the cross-entropy."""
+    correlation_weight: float = Field(default=0.5, ge=0)
+    """Weight of 1 - mean correlation beside the cross-entropy."""
+    bfloat16: bool = True
+    """Matrix products in bfloat16; what is trained stays in float32."""
+    device: str = "auto"
+    seed: int = 0
+    threads: int | None = Field(default=None, ge=1)
