@@ -11,6 +11,7 @@ from autointerp.config import (
     ScorerConfig,
 )
 from autointerp.controls import score_with_controls
+from autointerp.live import LiveSubject
 from autointerp.records import (
     AutointerpError,
     Explanation,
@@ -61,7 +62,28 @@ def judge_of(run: "Run", scorer: JudgedScorer) -> Judge:
         reader = run.parts.reader(scorer.kind, scorer.model)
         return Judge(reader.name, reader.fingerprint, {Measurement: reader.answer})
     client = run.parts.client
-    return Judge(client.name, client.fingerprint, {Request: client.handler})
+    handlers = {Request: client.handler, **live_subject(run).handlers}
+    return Judge(client.name, client.fingerprint, handlers)
+
+
+def live_subject(run: "Run") -> LiveSubject:
+    """The run's subjects and sources, ready to be asked; loaded when they are."""
+    corpus = run.config.corpus
+    ids: dict[str, Any] = {}
+
+    def sequence_of(name: str) -> Sequence[int]:
+        if not ids:
+            ids.update({one.sequence_id: one.token_ids for one in run.store.read_sequences()[0]})
+        return ids[name]
+
+    return LiveSubject(
+        run.parts.sources.get,
+        run.parts.subject,
+        run.maxima.__getitem__,
+        sequence_of,
+        bos=corpus.bos if corpus else "auto",
+        n_masked_start=corpus.n_masked_start if corpus else 1,
+    )
 
 
 def check_judges(run: "Run") -> None:

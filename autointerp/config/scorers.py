@@ -21,6 +21,8 @@ SCORER_KEYS: dict[str, tuple[str, ...]] = {
     "recall_alt": ("prompt",),
     "embedding": ("model", "negatives"),
     "surprisal": ("model", "negatives"),
+    "generative": ("n_texts", "prompt"),
+    "output_choice": ("n_trials", "n_shown", "kl", "prompt"),
 }
 """Our own scorer types, and the keys that each of them reads."""
 
@@ -36,7 +38,9 @@ class ScorerConfig(Stage):
     type: str
     """`simulation` (with `simulator` and `score`); `detection`, `fuzzing`, `intruder`, `pair`,
     `sort`, `rating`, `logit_weight`, `bricken60` and `recall_alt` ask the language model;
-    `embedding` and `surprisal` a model on this machine; or a third party's entry point."""
+    `embedding` and `surprisal` a model on this machine; `generative` and `output_choice` the
+    language model and the subject itself (docs/interventions.md); or a third party's entry
+    point."""
     n_per_prompt: int | None = Field(default=None, ge=1, le=100)
     """Texts, pairs or tokens in one question; the type's own number (5; 20 for `logit_weight`, 60
     for `bricken60`) if left out."""
@@ -55,7 +59,12 @@ class ScorerConfig(Stage):
     n_shown: int | None = Field(default=None, ge=3, le=20)
     """Texts in one question, the intruder among them (`intruder`); 5 if left out."""
     n_trials: int | None = Field(default=None, ge=1, le=1000)
-    """Questions about one unit (`intruder`); 20 if left out."""
+    """Questions about one unit; 20 (`intruder`) or 10 (`output_choice`) if left out."""
+    n_texts: int | None = Field(default=None, ge=2, le=50)
+    """Texts that the language model writes for each explanation (`generative`); 10 if left out."""
+    kl: float | None = Field(default=None, gt=0, le=20)
+    """How far steering moves the subject's predictions, in nats (`output_choice`); 1 if left
+    out."""
     within: bool | None = None
     """Whether the intruder is active, too, in another part of the unit's range (`intruder`)."""
     n_parts: int | None = Field(default=None, ge=2, le=10)

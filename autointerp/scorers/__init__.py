@@ -19,8 +19,10 @@ from autointerp.scorers.choices import PairScorer, SortScorer
 from autointerp.scorers.detection import DetectionScorer
 from autointerp.scorers.embedding import EmbeddingScorer
 from autointerp.scorers.fuzzing import FuzzingScorer
+from autointerp.scorers.generative import GenerativeScorer
 from autointerp.scorers.intruder import IntruderScorer
 from autointerp.scorers.judged import Judging
+from autointerp.scorers.output_choice import OutputChoiceScorer
 from autointerp.scorers.logit_weight import LogitWeightScorer
 from autointerp.scorers.rating import RatingScorer
 from autointerp.scorers.recall import RecallAltScorer
@@ -57,6 +59,8 @@ ENTRY_POINTS = "autointerp.scorers"
 SCORERS: dict[str, type[Any]] = {
     "detection": DetectionScorer,
     "fuzzing": FuzzingScorer,
+    "generative": GenerativeScorer,
+    "output_choice": OutputChoiceScorer,
     "intruder": IntruderScorer,
     "pair": PairScorer,
     "sort": SortScorer,

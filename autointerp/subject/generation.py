@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from autointerp.subject.model import Subject
 
 
+_FIRST_TOKENS = 512
+"""Tokens in which the nucleus is looked for first."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How a text is continued."""
@@ -301,10 +305,22 @@ def choose(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     """
     if sampling.temperature == 0:
         return logits.argmax(1)
-    probabilities, order = (logits / sampling.temperature).softmax(1).sort(1, descending=True)
+    probabilities, order = _nucleus((logits / sampling.temperature).softmax(1), sampling.top_p)
     total = probabilities.cumsum(1)
     kept = total - probabilities < sampling.top_p
     mass = (probabilities * kept).sum(1, keepdim=True)
     place = (total <= uniform[:, None] * mass).sum(1, keepdim=True)
     last = kept.sum(1, keepdim=True) - 1
     return order.gather(1, torch.minimum(place, last))[:, 0]
+
+
+def _nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Tokens in order of probability, as many as hold `top_p` or more; values and ids."""
+    n = min(_FIRST_TOKENS, probabilities.shape[1])
+    if top_p < 1:
+        found = probabilities.topk(n, dim=1)
+        if bool((found.values.sum(1) > top_p).all()):
+            return found.values, found.indices
+    # Sorting the whole vocabulary is slow, and needed where the distribution is flat.
+    found = probabilities.sort(1, descending=True)
+    return found.values, found.indices
