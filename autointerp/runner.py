@@ -27,6 +27,7 @@ from autointerp.controls import FREE_CONTROLS, TEXT_CONTROLS, score_with_control
 from autointerp.corpus_stage import CorpusStage
 from autointerp.estimate import duration, estimate_seconds
 from autointerp.executor import EXECUTORS
+from autointerp.explainers.best_of import BestOf
 from autointerp.gathering import gather
 from autointerp.judging import check_judges, judge
 from autointerp.lazy_records import LazyRecords
@@ -51,6 +52,7 @@ from autointerp.scorers.simulation import (
     SimulationScorer,
     simulation_key,
 )
+from autointerp.selecting import Selection, check_selections, donors_of, select, selections
 from autointerp.selection import Donors, stratified_sample
 from autointerp.simulators import SimulationRequest, Simulator
 from autointerp.simulators.asked import AskedSimulator
@@ -134,6 +136,7 @@ class Run:
         window_length = config.corpus.window_length if config.corpus else 0
         self.design = SamplingDesign.of(config.record.design, window_length, config.seed)
         self.parts = Parts(config, self.store, reporter)
+        self._selections: dict[str, Mapping[UnitId, Selection]] = {}
 
     def execute(self, until: str) -> RunResults | None:
         """Do the stages up to `until` while holding the folder's lock."""
@@ -168,6 +171,7 @@ class Run:
                 needs = getattr(explainer, "needs", None) or Needs()
                 check_needs(f"explainer {explainer.name!r}", needs, self.parts.client)
         check_judges(self)
+        check_selections(self)
         _ = self.parts.sources
         self._named(self.chosen or self.config.units.ids or ())
 
@@ -338,6 +342,8 @@ class Run:
 
     def explanation_key(self, unit: UnitId, explainer: "Explainer") -> str:
         """Hash of everything an explanation depends on."""
+        if isinstance(explainer, BestOf):
+            return self.selections_of(explainer)[unit].key
         return content_key(
             "explanation",
             unit=str(unit),
@@ -356,6 +362,7 @@ class Run:
         owners = {
             key: (unit, explainer)
             for explainer in self.parts.explainers
+            if not isinstance(explainer, BestOf)
             for unit in self.units
             if not self.is_dead(unit)
             and self._is_missing(key := self.explanation_key(unit, explainer))
@@ -377,6 +384,14 @@ class Run:
         asks = any(explainer.needs_llm for _, explainer in owners.values())
         handlers = {Request: self.parts.client.handler} if asks else {}
         drive(jobs, handlers, done, failed, batch_size=self.parts.llm_batch)
+        self._selections.clear()
+        select(self)
+
+    def selections_of(self, explainer: BestOf) -> Mapping[UnitId, Selection]:
+        """What the best of several explanations is chosen among, once those are there."""
+        if explainer.name not in self._selections:
+            self._selections[explainer.name] = selections(self, explainer)
+        return self._selections[explainer.name]
 
     def _is_missing(self, key: str) -> bool:
         return self.store.get_explanation(key) is None
@@ -414,8 +429,12 @@ class Run:
 
     def explained(self) -> Iterator[tuple[Explanation, tuple[Explanation, ...]]]:
         """Every explanation with its donors."""
-        directions = self._directions()
+        directions = self.directions()
         for explainer in self.parts.explainers:
+            if isinstance(explainer, BestOf):
+                for explanation in self.explanations(explainer).values():
+                    yield explanation, donors_of(explanation)
+                continue
             candidates = self._donor_candidates(explainer)
             donors = Donors(candidates, self.densities, directions)
             for explanation in self.explanations(explainer).values():
@@ -435,10 +454,10 @@ class Run:
                 Status.OK,
                 content_key("unit", unit=unit, records=self.records_key(unit.source)),
             )
-            for unit in self._known_units()
+            for unit in self.known_units()
             if not self.is_dead(unit)
         }
-        donors = Donors(list(places.values()), self.densities, self._directions())
+        donors = Donors(list(places.values()), self.densities, self.directions())
         for unit in self.units:
             if unit in places:
                 yield places[unit], donors.of(places[unit], self.config.score.shuffled_donors)
@@ -495,19 +514,19 @@ class Run:
         Those of the chosen units, and of the config's own where single units were asked for: one
         unit alone has nobody to be compared with.
         """
-        keys = (self.explanation_key(unit, explainer) for unit in self._known_units())
+        keys = (self.explanation_key(unit, explainer) for unit in self.known_units())
         found = (self.store.get_explanation(key) for key in keys)
         return [explanation for explanation in found if explanation is not None]
 
-    def _known_units(self) -> tuple[UnitId, ...]:
+    def known_units(self) -> tuple[UnitId, ...]:
         """The chosen units and the config's own."""
         return tuple(dict.fromkeys((*self.units, *self.configured_units)))
 
-    def _directions(self) -> dict[UnitId, np.ndarray]:
+    def directions(self) -> dict[UnitId, np.ndarray]:
         """What every chosen unit and possible donor writes, where that is known."""
         found: dict[UnitId, np.ndarray] = {}
         for name, source in self.parts.sources.items():
-            units = [unit for unit in self._known_units() if unit.source == name]
+            units = [unit for unit in self.known_units() if unit.source == name]
             rows = source.write_directions([unit.index for unit in units])
             if rows is not None:
                 for unit, row in zip(units, rows.float().cpu().numpy(), strict=True):
@@ -541,7 +560,7 @@ class Run:
             def simulate(
                 requests: list[SimulationRequest], by: Simulator = simulator
             ) -> list[list[Simulation]]:
-                return self._simulate(by, requests)
+                return self.simulate(by, requests)
 
             # Windows are read when a job's turn comes: a dictionary's do not fit into memory.
             jobs = (
@@ -552,15 +571,15 @@ class Run:
                 {SimulationRequest: simulate},
                 done,
                 failed,
-                batch_size=self._simulation_batch(simulator),
+                batch_size=self.simulation_batch(simulator),
             )
 
-    def _simulation_batch(self, simulator: Simulator) -> int:
+    def simulation_batch(self, simulator: Simulator) -> int:
         """Explanations simulated together: where they go into batches of a provider, all."""
         asks = isinstance(simulator, AskedSimulator)
         return max(_SIMULATION_BATCH, self.parts.llm_batch) if asks else _SIMULATION_BATCH
 
-    def _simulate(
+    def simulate(
         self, simulator: Simulator, requests: list[SimulationRequest]
     ) -> list[list[Simulation]]:
         """Answer requests from the store, after simulating and committing what it lacks."""

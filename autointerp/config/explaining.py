@@ -25,6 +25,7 @@ EXPLAINER_KEYS: dict[str, tuple[str, ...]] = {
     "token_lookup": (),
     "n2g": (),
     "fixed": ("path",),
+    "best_of": ("of", "by"),
 }
 """Our own explainer types, and the keys that each of them reads."""
 
@@ -37,7 +38,8 @@ class ExplainerConfig(Stage):
     type: str
     """`token_activation_pairs`, `highlights`, `summary`, `max_act_logits`, `contrastive`, `short`,
     `intervals` or `clusters` ask the language model; `top_tokens`, `token_lookup`,
-    `promoted_tokens`, `n2g` and `fixed` need none; or a third party's entry point."""
+    `promoted_tokens`, `n2g` and `fixed` need none; `best_of` chooses among the explanations of
+    others; or a third party's entry point."""
     n_windows: int | None = Field(default=None, ge=1, le=1000)
     """Most windows shown to the language model; the type's own number if left out."""
     sampling: Literal["interval", "decile", "top"] | None = None
@@ -67,6 +69,12 @@ class ExplainerConfig(Stage):
     """Tokens named (`top_tokens`, `promoted_tokens`)."""
     path: LocalPath | None = None
     """A .csv or .jsonl file with `unit` and `explanation` (`fixed`)."""
+    of: tuple[Name, ...] | None = Field(default=None, min_length=1)
+    """Explainers of this run whose explanations are candidates (`best_of`): all samples, and all
+    items of a list."""
+    by: Name | None = None
+    """The scorer of this run that chooses, on the `calibrate` split (`best_of`); the one called
+    `simulation` if left out."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Longest answer of the language model; the type's own number if left out."""
     temperature: float = Field(default=0.0, ge=0)
@@ -83,6 +91,8 @@ class ExplainerConfig(Stage):
             if getattr(self, key) != field.default:
                 readers = ", ".join(kind for kind, keys in EXPLAINER_KEYS.items() if key in keys)
                 raise ValueError(f"`{key}` is not read by type {self.type}, but by {readers}")
+        if self.type == "best_of" and self.of is None:
+            raise ValueError("type best_of needs `of`, the names of other explainers")
         if self.type == "fixed" and self.path is None:
             raise ValueError("type fixed needs `path`, a .csv or .jsonl file")
         if (self.n_samples or 1) > 1 and self.temperature == 0:

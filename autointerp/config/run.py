@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from autointerp.config.base import Name, Stage
 from autointerp.config.controls import CONTROL_NAMES, ControlName
 from autointerp.config.corpus import CorpusConfig
-from autointerp.config.explaining import ExplainerConfig
+from autointerp.config.explaining import BASELINE_EXPLAINERS, ExplainerConfig
 from autointerp.config.llm import BudgetConfig, LlmConfig
 from autointerp.config.recording import RecordConfig, UnitsConfig
 from autointerp.config.scorers import ScorerConfig
@@ -77,6 +77,27 @@ class RunConfig(Stage):
         scorers = [scorer.name for scorer in self.scorers]
         if len(set(scorers)) != len(scorers):
             raise ValueError(f"scorers need different names, not {scorers}")
+        for explainer in self.explainers:
+            if explainer.type == "best_of":
+                self._check_choice(explainer)
         if sum(scorer.type == "simulation" for scorer in self.scorers) > 1:
             raise ValueError("only one of the scorers can be of type simulation")
         return self
+
+    def _check_choice(self, chooser: ExplainerConfig) -> None:
+        """Raises `ValueError` where there is nothing to choose from, or nobody who can."""
+        usable = [
+            explainer.name
+            for explainer in self.explainers
+            if explainer.type not in ("best_of", *BASELINE_EXPLAINERS)
+        ]
+        missing = [name for name in chooser.of or () if name not in usable]
+        if missing:
+            raise ValueError(
+                f"explainers.{chooser.name}.of names {missing[0]!r}; the explainers in words are "
+                f"{', '.join(usable) or 'none'}"
+            )
+        by = chooser.by or "simulation"
+        if by not in [scorer.name for scorer in self.scorers]:
+            names = ", ".join(scorer.name for scorer in self.scorers)
+            raise ValueError(f"explainers.{chooser.name}.by is {by!r}, but `scorers` has: {names}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from autointerp.explainers.asking import Asking
 from autointerp.explainers.base import Explainer, Explaining, ExplainView
+from autointerp.explainers.best_of import BestOf
 from autointerp.explainers.clusters import Clusters
 from autointerp.explainers.contrastive import Contrastive
 from autointerp.explainers.fixed import Fixed
@@ -36,6 +37,7 @@ __all__ = [
     "ENTRY_POINTS",
     "EXPLAINERS",
     "N2G",
+    "BestOf",
     "Clusters",
     "Contrastive",
     "ExplainView",
@@ -71,6 +73,7 @@ EXPLAINERS: dict[str, type[Any]] = {
     "token_lookup": TokenLookup,
     "n2g": N2G,
     "fixed": Fixed,
+    "best_of": BestOf,
 }
 """Our own, by the `type` in the config; their keys there are `config.EXPLAINER_KEYS`."""
 

