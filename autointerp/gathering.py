@@ -109,6 +109,7 @@ def provenance(run: "Run") -> dict[str, Any]:
             }
             for name, settings in run.config.sources.items()
         },
+        "first_use": run.store.read_json("first_use.json"),
         "corpus_key": run.corpus_key,
         "corpus": run.store.read_json("corpus.json") if run.config.corpus else None,
         "corpus_fingerprint": run.parts.corpus.fingerprint() if run.config.corpus else None,

@@ -2,6 +2,7 @@
 
     python benchmarks/recording.py --case topk --tokens 20000
     python benchmarks/recording.py --case all --delphi-python /path/to/python
+    python benchmarks/recording.py --case delphi --delphi-python /path/to/python
 
 The limit is the same forward passes, stopped at the same block, with the encode matmul and the
 activation function (top-k, threshold) alone; recording adds statistics, samples of all strata and
@@ -30,6 +31,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +46,7 @@ from autointerp.recording.recorder import window_facts
 from autointerp.recording.windows import WindowTable
 from autointerp.records import Sequence
 from autointerp.store import RunStore
+from autointerp.store.corpus_files import TokenTable
 from autointerp.subject import Subject, load_subject
 from autointerp.units import Neurons, SaeLatents, SparseAutoencoder, UnitSource
 
@@ -256,30 +259,104 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def delphi(options: argparse.Namespace, ours: dict[str, Any]) -> dict[str, Any]:
-    """The comparison, in a process of its own; null where delphi is not installed."""
+def delphi(options: argparse.Namespace) -> dict[str, Any]:
+    """The comparison at two depths, in CPU time; null where delphi is not installed.
+
+    delphi runs in a process of its own, on the same tokens and dictionary. Each side is run once.
+    """
     python = options.delphi_python or sys.executable
-    script = Path(__file__).with_name("recording_delphi.py")
-    if not script.exists():
-        return {"speedup_vs_delphi": None}
-    found = subprocess.run([python, "-c", "import delphi"], capture_output=True, check=False)
-    if found.returncode:
-        return {"speedup_vs_delphi": None, "delphi": "not installed"}
-    command = [python, str(script), "--tokens", str(options.delphi_tokens)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return {"speedup_vs_delphi": None, "delphi": done.stderr[-2000:]}
-    theirs = json.loads(done.stdout)
-    per_token = ours["record_seconds"] / ours["n_tokens"]
+    tried = subprocess.run(
+        [python, "-c", "import delphi.latents"], capture_output=True, text=True, check=False
+    )
+    if tried.returncode:
+        reason = (tried.stderr.strip().splitlines() or ["it cannot be imported"])[-1]
+        return {"speedup_vs_delphi": None, "delphi": f"not installed: {reason}"}
+    found = {f"block_{block}": beside_delphi(python, options, block) for block in (15, 8)}
+    first = found["block_15"]
+    return {"speedup_vs_delphi": first.get("speedup_to_readable_records"), "delphi": found}
+
+
+def beside_delphi(python: str, options: argparse.Namespace, block: int) -> dict[str, Any]:
+    """What both take from the same tokens to records at one block."""
+    from safetensors.torch import save_file
+
+    from autointerp.subject.embedded import embedded_model_folder
+
+    own = argparse.Namespace(**{**vars(options), "tokens": options.delphi_tokens, "block": block})
+    setting = setting_of("topk", own)
+    (source,) = setting.sources
+    assert isinstance(source, SaeLatents)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "tokens.npy", np.stack([s.token_ids for s in setting.sequences]))
+        weights = {
+            "encoder": source.sae.W_enc.T.contiguous(),
+            "decoder": source.sae.W_dec,
+            "b_dec": source.sae.b_dec.contiguous(),
+        }
+        save_file(
+            {key: value.clone() for key, value in weights.items()}, folder / "sae.safetensors"
+        )
+        task = {
+            "model": str(embedded_model_folder()),
+            "block": block,
+            "k": options.k,
+            "threads": options.threads,
+            "latents": options.delphi_latents,
+            "batch_sequences": max(1, options.batch_tokens // options.sequence_length),
+        }
+        (folder / "task.json").write_text(json.dumps(task))
+        script = Path(__file__).with_name("recording_delphi.py")
+        done = subprocess.run(
+            [python, str(script), name], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            return {"failed": done.stderr[-2000:]}
+        theirs = json.loads(done.stdout.strip().splitlines()[-1])
+        cost, _ = timed(lambda: run_recording(setting, folder / "ours"))
+        ours = {"record_cpu_seconds": cost.cpu, "peak_extra_bytes": cost.peak_extra}
+        ours |= read_back(setting, folder / "ours", options.delphi_latents)
+    scaled = setting.n_tokens / theirs["n_tokens"]
+    total = cost.cpu + ours["read_cpu_seconds_a_unit"] * ours["n_units_with_records"]
     return {
-        "speedup_vs_delphi": theirs["seconds_a_token"] / per_token,
-        "delphi": theirs,
+        "n_tokens": setting.n_tokens,
+        "cache_alone_slower": theirs["cache_cpu_seconds"] * scaled / cost.cpu,
+        "speedup_to_readable_records": theirs["all_records_cpu_seconds"] / total,
+        "ours": ours | {"all_records_cpu_seconds": total},
+        "theirs": theirs,
+    }
+
+
+def read_back(setting: Setting, folder: Path, n_units: int) -> dict[str, Any]:
+    """What it takes to read records back with the text of every token, of a sample of units."""
+    (source,) = setting.sources
+    store = RunStore(folder)
+    texts = {s.document_id: ("", "", "") for s in setting.sequences}
+    store.write_corpus(
+        "key", [TokenTable("tokens", setting.sequences, setting.vocabulary)], texts.__getitem__
+    )
+    summaries = [unit for unit in store.units(source.name) if unit.maximum > 0]
+    order = np.random.default_rng(0).permutation(len(summaries))[:n_units]
+    next(store.read_units([summaries[0].unit]))
+    started = time.process_time()
+    n_windows = n_tokens = 0
+    for unit in store.read_units([summaries[i].unit for i in sorted(order.tolist())]):
+        n_windows += len(unit.records)
+        n_tokens += sum(len(record.tokens) for record in unit.records)
+    seconds = time.process_time() - started
+    return {
+        "n_units_with_records": len(summaries),
+        "n_units_read": len(order),
+        "windows_a_unit": n_windows / max(1, len(order)),
+        "token_texts_a_unit": n_tokens / max(1, len(order)),
+        "read_cpu_seconds_a_unit": seconds / max(1, len(order)),
+        "bytes_on_disk": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", default="all", choices=["all", *CASES])
+    parser.add_argument("--case", default="all", choices=["all", *CASES, "delphi"])
     parser.add_argument("--tokens", type=int, default=40_960)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--latents", type=int, default=16_384)
@@ -291,7 +368,8 @@ def main() -> None:
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--delphi-python", help="a Python that has eai-delphi")
-    parser.add_argument("--delphi-tokens", type=int, default=8_192)
+    parser.add_argument("--delphi-tokens", type=int, default=16_384)
+    parser.add_argument("--delphi-latents", type=int, default=256, help="latents built and timed")
     parser.add_argument("--profile", help="write a profile of one recording here, time nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -303,13 +381,13 @@ def main() -> None:
         cProfile.runctx("run_recording(setting, folder)", globals(), locals(), options.profile)
         shutil.rmtree(folder)
         return
-    cases = CASES if options.case == "all" else (options.case,)
+    cases = [case for case in CASES if options.case in ("all", case)]
     report: dict[str, Any] = {"threads": options.threads, "device": "cpu: not measured on a GPU"}
     for case in cases:
         report[case] = measure(case, options)
         print(case, json.dumps(report[case]), file=sys.stderr)
-    if "topk" in report:
-        report |= delphi(options, report["topk"])
+    if options.case in ("all", "topk", "delphi"):
+        report |= delphi(options)
     print(json.dumps(report, indent=1))
 
 

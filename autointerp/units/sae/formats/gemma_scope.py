@@ -41,10 +41,17 @@ def read(checkpoint: Checkpoint) -> SparseAutoencoder:
         threshold=checkpoint.tensor("threshold", n_latents),
         hook_in=hook_in,
         hook_out=hook_out,
+        metadata=_said_l0(checkpoint.words),
     )
     if "embedding" in checkpoint.words:
         sae.W_enc, sae.W_dec = sae.W_enc / d_in**0.5, sae.W_dec * d_in**0.5
     return sae
+
+
+def _said_l0(words: tuple[str, ...]) -> dict[str, float]:
+    """Active latents per token by the folder's name."""
+    said = (re.fullmatch(r"average_l0_(\d{1,6})", word) for word in reversed(words))
+    return next(({"average_l0": float(match[1])} for match in said if match), {})
 
 
 def _hooks(words: tuple[str, ...]) -> tuple[str | None, str | None]:

@@ -60,5 +60,8 @@ def read(checkpoint: Checkpoint) -> SparseAutoencoder:
         W_skip=checkpoint.tensor("affine_skip_connection", d_in, d_out) if has_skip else None,
         hook_in=hook_in,
         hook_out=hook_out or hook_in,
-        metadata={"model_name": checkpoint.text(CONFIG_FILE, config, "model_name")},
+        metadata={
+            "model_name": checkpoint.text(CONFIG_FILE, config, "model_name"),
+            "l0": config.get("l0"),
+        },
     )
