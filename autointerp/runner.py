@@ -234,6 +234,7 @@ class Run:
 
     def _record_pass(self, subject: str, sources: list["UnitSource"]) -> None:
         """One streaming pass over the corpus for all sources of one subject."""
+        from autointerp.recording.first_use import try_dictionaries
         from autointerp.recording.memory import range_size
         from autointerp.recording.passes import record_corpus
         from autointerp.recording.windows import WindowTable
@@ -242,6 +243,7 @@ class Run:
         tokenizer = self.parts.subject(subject).tokenizer_name
         sequences, _ = self.store.read_sequences(tokenizer)
         settings, record = self.config.corpus, self.config.record
+        try_dictionaries(sources, self.parts.subject(subject), sequences, self.store, self.reporter)
         size = range_size(
             sources,
             self.design,
