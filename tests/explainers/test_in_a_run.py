@@ -30,6 +30,7 @@ def test_all_explainers_in_one_run(tiny_folder: Path, tmp_path: Path):
     texts.write_text("unit,explanation\n" + "".join(f"features/{i},water\n" for i in range(24)))
     explainers = [
         {"name": kind, "type": kind, **({"path": str(texts)} if kind == "fixed" else {}),
+         **({"of": ["top_tokens", "promoted_tokens", "fixed"]} if kind == "best_of" else {}),
          **({"max_new_tokens": 3} if "max_new_tokens" in keys else {})}
         for kind, keys in EXPLAINER_KEYS.items()
     ]  # fmt: skip
@@ -43,7 +44,7 @@ def test_all_explainers_in_one_run(tiny_folder: Path, tmp_path: Path):
         assert set(unit.explanations) == set(EXPLAINER_KEYS)
         for name, explanation in unit.explanations.items():
             assert (explanation.text is not None) == (explanation.status is Status.OK), name
-        for name in ("fixed", "promoted_tokens", "token_lookup", "top_tokens"):
+        for name in ("fixed", "promoted_tokens", "token_lookup", "top_tokens", "best_of"):
             assert unit.explanations[name].status is Status.OK, unit.explanations[name].reason
         assert unit.scores["n2g"].simulator == "n2g" or unit.explanations["n2g"].text is None
     assert results.baseline_explainers == ("token_lookup", "n2g")
