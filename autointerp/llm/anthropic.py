@@ -157,6 +157,8 @@ class AnthropicClient(HostedClient):
         """One SDK client, and so one pool of connections, per address and key."""
         import anthropic
 
+        from autointerp.llm.connections import transport_options  # late: it imports the client
+
         if (self.options.base_url or "").rstrip("/").endswith("/v1"):
             raise UsageError(
                 f"llm.base_url is {self.options.base_url!r}: for anthropic/… it is the root, "
@@ -170,6 +172,7 @@ class AnthropicClient(HostedClient):
                 max_retries=0,
                 timeout=self.options.timeout,
                 open_telemetry=False,
+                http_client=anthropic.DefaultAsyncHttpxClient(**transport_options()),
             )
 
         key = ("anthropic", self.options.base_url, self.options.api_key_env, self._key_print())

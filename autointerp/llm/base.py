@@ -193,7 +193,9 @@ class HostedLlmClient(LlmClient, Protocol):
     max_concurrency: int
     """Most requests in flight."""
 
-    async def complete_one(self, request: Request, keep: Keep | None = None) -> Response:
+    async def complete_one(
+        self, request: Request, keep: Keep | None = None, key: str | None = None
+    ) -> Response:
         """Answer one request; may be awaited in any event loop. See `complete` for what is raised.
 
         Limits, time-outs and outages are waited for here.
@@ -201,6 +203,7 @@ class HostedLlmClient(LlmClient, Protocol):
         Args:
             request: what is asked.
             keep: awaited with the answer before it is counted as paid for and returned.
+            key: the request's key, where the caller knows it.
         """
         ...
 
@@ -225,6 +228,8 @@ def check_capabilities(client: LlmClient, request: Request) -> None:
         AutointerpError: naming the client and what it lacks.
     """
     able = client.capabilities
+    if not (request.top_logprobs or request.schema is not None or request.stop or request.echo):
+        return
     lacking = {
         f"{request.top_logprobs} log-probabilities per token": request.top_logprobs > able.logprobs,
         "answers that follow a JSON schema": request.schema is not None and not able.json_schema,

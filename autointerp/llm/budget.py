@@ -77,13 +77,16 @@ class Meter:
         self._lock = threading.Lock()
         self._reserved = ledger.in_flight()
         self._prices: dict[int, Price | None] = {}
+        self._known: dict[tuple[str, bool], Price | None] = {}
         self._usd, self._tokens = 0.0, 0
         for row in ledger.rows():
             self._count(row)
 
     def price(self, model: str, *, vendor: bool = True) -> Price | None:
         """The price of a model; see `PriceTable.find`."""
-        return self.prices.find(model, vendor=vendor)
+        if (model, vendor) not in self._known:
+            self._known[model, vendor] = self.prices.find(model, vendor=vendor)
+        return self._known[model, vendor]
 
     def check(self, model: str, *, vendor: bool = True) -> None:
         """Refuse a budget in money for a model without a price, before anything is sent.
@@ -109,9 +112,15 @@ class Meter:
         Raises:
             BudgetSpentError: where it could pass the budget; nothing is reserved then.
         """
+        return self.reserve(*self.bound(key, request, model, vendor=vendor, mode=mode))
+
+    def bound(
+        self, key: str, request: Request, model: str, *, vendor: bool = True, mode: str = "live"
+    ) -> tuple[Reservation, Price | None]:
+        """What is to be reserved for one attempt, and the price."""
         price = self.price(model, vendor=vendor)
         tokens, usd = worst_case(request, price, batch=mode == "batch")
-        return self.reserve(Reservation(key, request.purpose, model, tokens, usd, mode), price)
+        return Reservation(key, request.purpose, model, tokens, usd, mode), price
 
     def reserve(self, row: Reservation, price: Price | None) -> int:
         """Reserve what requests can cost at most, committed on return; returns their ticket.
@@ -143,24 +152,77 @@ class Meter:
                 return place
         return len(bounds)
 
+    def book(
+        self,
+        settled: Sequence[tuple[int, Sequence[Spending]]],
+        wanted: Sequence[tuple[Reservation, Price | None]],
+    ) -> list[int | BudgetSpentError]:
+        """Settle and reserve in one transaction, committed on return.
+
+        Args:
+            settled: tickets, each with what it cost.
+            wanted: what is to be reserved, each with its price; who comes first is served first.
+
+        Returns:
+            A ticket for each of `wanted`, or the error where it could pass the budget.
+        """
+        with self._lock, self.ledger.transaction():
+            spent = [row for _, rows in settled for row in rows]
+            self.ledger.settle([ticket for ticket, _ in settled], spent)
+            for ticket, rows in settled:
+                self._forget(ticket, rows)
+            return self._reserve_each(wanted)
+
+    def _reserve_each(
+        self, wanted: Sequence[tuple[Reservation, Price | None]]
+    ) -> list[int | BudgetSpentError]:
+        errors: dict[int, BudgetSpentError] = {}
+        fitting: dict[int, Reservation] = {}
+        try:
+            for place, (row, _) in enumerate(wanted):
+                try:
+                    self._check_room(row)
+                except BudgetSpentError as error:
+                    errors[place] = error
+                else:
+                    # Counts against the next ones; tickets are positive.
+                    fitting[place] = self._reserved[-1 - place] = row
+            tickets = self.ledger.reserve(list(fitting.values())) if fitting else []
+        finally:
+            for place in fitting:
+                del self._reserved[-1 - place]
+        given = dict(zip(fitting, tickets, strict=True))
+        for place, ticket in given.items():
+            self._reserved[ticket], self._prices[ticket] = wanted[place]
+        return [errors[i] if i in errors else given[i] for i in range(len(wanted))]
+
     def answered(self, ticket: int, response: Response, *, seconds: float = 0.0) -> None:
         """Replace a reservation by what the provider counted."""
-        row, price = self._reserved[ticket], self.price_of(ticket)
-        spent = spending(
-            row.purpose, row.model, response.usage, price, mode=row.mode, seconds=seconds
-        )
-        self.settle(ticket, [spent])
+        self.settle(ticket, [self.cost(ticket, response, seconds=seconds)])
 
     def refused(self, ticket: int) -> None:
         """The provider turned the attempt down: nothing is charged."""
-        row = self._reserved[ticket]
-        self.settle(
-            ticket, [Spending(row.purpose, row.model, row.mode, refused_requests=row.requests)]
-        )
+        self.settle(ticket, [self.nothing(ticket)])
 
     def lost(self, ticket: int) -> None:
         """No answer came, yet the provider may charge: counted at the most it can be."""
-        self.settle(ticket, [lost(self._reserved[ticket])])
+        self.settle(ticket, [self.most(ticket)])
+
+    def cost(self, ticket: int, response: Response, *, seconds: float = 0.0) -> Spending:
+        """What an answer cost, by the provider's own counts."""
+        row, price = self._reserved[ticket], self.price_of(ticket)
+        return spending(
+            row.purpose, row.model, response.usage, price, mode=row.mode, seconds=seconds
+        )
+
+    def nothing(self, ticket: int) -> Spending:
+        """What an attempt cost that was turned down."""
+        row = self._reserved[ticket]
+        return Spending(row.purpose, row.model, row.mode, refused_requests=row.requests)
+
+    def most(self, ticket: int) -> Spending:
+        """What an attempt can have cost whose answer never came."""
+        return lost(self._reserved[ticket])
 
     def settle(self, ticket: int, spent: Sequence[Spending]) -> None:
         """Replace a reservation by spending, in the ledger and here."""
@@ -170,10 +232,13 @@ class Meter:
     def forget(self, ticket: int, spent: Sequence[Spending] = ()) -> None:
         """Follow a ledger that has settled a ticket already."""
         with self._lock:
-            self._reserved.pop(ticket, None)
-            self._prices.pop(ticket, None)
-            for row in spent:
-                self._count(row)
+            self._forget(ticket, spent)
+
+    def _forget(self, ticket: int, spent: Sequence[Spending]) -> None:
+        self._reserved.pop(ticket, None)
+        self._prices.pop(ticket, None)
+        for row in spent:
+            self._count(row)
 
     def price_of(self, ticket: int) -> Price | None:
         """The price a request was reserved at; also for one that an earlier process sent."""

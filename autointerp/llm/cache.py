@@ -10,7 +10,7 @@ import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 _KEYS_PER_QUERY = 500
 """Below the 999 variables that old SQLite builds allow."""
+
+_ROWS_PER_STATEMENT = 400
+"""Two variables each."""
 
 _WAIT_SECONDS = 60.0
 """How long another process's transaction is waited for."""
@@ -129,20 +132,31 @@ class ResponseCache:
         Raises:
             AutointerpError: where the file cannot be written, such as on a full disk.
         """
-        rows = [
+        self.put_rows(self.rows(responses))
+
+    def rows(self, responses: Mapping[str, Response]) -> list[tuple[str, str]]:
+        """What `put_rows` stores of responses: keys and texts."""
+        return [
             (key, _to_json(response))
             for key, response in responses.items()
             if response.status is not ResponseStatus.FAILED
         ]
+
+    def put_rows(self, rows: Sequence[tuple[str, str]]) -> None:
+        """As `put_many`, of responses that are written out already."""
         if self.read_only or not rows:
             return
         with self._explained("cannot be written"), self._write_lock:
+            if len(rows) <= _ROWS_PER_STATEMENT:
+                # One statement is one transaction: of a group that commits under load each
+                # further one would wait for Python's lock again.
+                self._writer.execute(*_insertion(rows))
+                return
             self._writer.execute("BEGIN IMMEDIATE")
             try:
-                self._writer.executemany(
-                    "INSERT INTO responses (key, response) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                    rows,
-                )
+                for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+                    part = rows[start : start + _ROWS_PER_STATEMENT]
+                    self._writer.execute(*_insertion(part))
                 self._writer.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
@@ -213,6 +227,15 @@ def open_cache(setting: str, results_folder: str | Path) -> ResponseCache | None
     if setting in ("shared", "read_only"):
         return ResponseCache(shared, read_only=setting == "read_only")
     return ResponseCache(Path(setting).expanduser())
+
+
+def _insertion(rows: Sequence[tuple[str, str]]) -> tuple[str, list[str]]:
+    """A statement and its variables. The first answer to a key stays."""
+    marks = ", ".join(["(?, ?)"] * len(rows))
+    return (
+        f"INSERT INTO responses (key, response) VALUES {marks} ON CONFLICT DO NOTHING",
+        [value for row in rows for value in row],
+    )
 
 
 def _to_json(response: Response) -> str:

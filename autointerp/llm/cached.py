@@ -144,7 +144,7 @@ class CachedClient:
         answer = asyncio.get_running_loop().create_future()
         self._in_flight[key] = answer
         try:
-            response = await client.complete_one(request, self._keep_as(key))
+            response = await client.complete_one(request, self._keep_as(key), key)
         except asyncio.CancelledError:
             answer.cancel()
             raise
@@ -172,7 +172,7 @@ class _Commits:
 
     def __init__(self, cache: ResponseCache) -> None:
         self._cache = cache
-        self._pending: dict[str, Response] = {}
+        self._pending: list[tuple[str, str]] = []
         self._next: asyncio.Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, "autointerp-cache")
         self._busy = False
@@ -180,7 +180,8 @@ class _Commits:
     async def put(self, key: str, response: Response) -> None:
         """Return once the answer is committed; runs in the background loop only."""
         loop = asyncio.get_running_loop()
-        self._pending[key] = response
+        # Written out here: the thread that waits for the disk would wait for this one's turn.
+        self._pending += self._cache.rows({key: response})
         if self._next is None:
             self._next = loop.create_future()
         done = self._next
@@ -194,9 +195,9 @@ class _Commits:
         try:
             while self._next is not None:
                 group, done = self._pending, self._next
-                self._pending, self._next = {}, None
+                self._pending, self._next = [], None
                 try:
-                    await loop.run_in_executor(self._thread, self._cache.put_many, group)
+                    await loop.run_in_executor(self._thread, self._cache.put_rows, group)
                 except Exception as error:
                     done.set_exception(error)
                     done.exception()

@@ -6,7 +6,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, RetryCallState, wait_random_exponential
@@ -28,6 +28,7 @@ from autointerp.llm.retries import Problem, ProviderDownError, ProviderError, pr
 from autointerp.records import AutointerpError, content_key
 
 if TYPE_CHECKING:
+    from autointerp.llm.booking import Bookings
     from autointerp.llm.budget import Meter
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,9 @@ class HostedClient(ABC):
         """Guards the budget: hears of every attempt before it is sent, and how it ended."""
         self._health = _Health(self.name)
         self._sending: set[asyncio.Task[Response]] = set()
+        self._left: dict[str, asyncio.Task[Response]] = {}
+        """What is being sent and nobody waits for, by key: who asks for it again waits for it."""
+        self._books: Bookings | None = None
 
     @abstractmethod
     def _sdk(self) -> Any:
@@ -123,9 +127,11 @@ class HostedClient(ABC):
         """As `complete`, from any event loop."""
         return await in_background(self._complete(requests))
 
-    async def complete_one(self, request: Request, keep: Keep | None = None) -> Response:
+    async def complete_one(
+        self, request: Request, keep: Keep | None = None, key: str | None = None
+    ) -> Response:
         """Answer one request. See `HostedLlmClient.complete_one`."""
-        return await in_background(self._complete_one(request, keep))
+        return await in_background(self._complete_one(request, keep, key))
 
     async def drain(self, seconds: float) -> None:
         """Wait so long at most for what was sent, though nobody waits for its answer any more."""
@@ -139,20 +145,36 @@ class HostedClient(ABC):
 
         async def work() -> None:
             for place in places:
-                responses[place] = await self._complete_one(requests[place], None)
+                responses[place] = await self._complete_one(requests[place])
 
         await side_by_side(work() for _ in range(min(len(requests), self.max_concurrency)))
         return [responses[place] for place in range(len(requests))]
 
-    async def _complete_one(self, request: Request, keep: Keep | None) -> Response:
+    async def _complete_one(
+        self, request: Request, keep: Keep | None = None, key: str | None = None
+    ) -> Response:
         check_capabilities(self, request)
-        tries = _Tries(self)
+        asked = _Asked(request, keep, key or request_key(self, request), time.monotonic())
+        try:
+            return await self._attempt(asked)
+        except ProviderError as error:
+            first = error
+        # Retrying has its price, and nearly all are answered at once.
+        return await self._retry(asked, first)
+
+    async def _retry(self, asked: "_Asked", first: ProviderError) -> Response:
+        """Ask again, as long as it may help, what failed once."""
+        tries = _Tries(self, asked.since)
+        failed: ProviderError | None = first
         try:
             async for attempt in AsyncRetrying(
                 retry=tries.wanted, wait=tries.wait, stop=tries.over, reraise=True
             ):
                 with attempt:
-                    return await self._attempt(request, keep)
+                    if failed is not None:
+                        error, failed = failed, None
+                        raise error
+                    return await self._attempt(asked)
         except ProviderError as error:
             problem = error.problem
         else:
@@ -160,79 +182,107 @@ class HostedClient(ABC):
         # Outside of `except`: the error that the user sees carries no other along.
         return self._without_answer(problem, tries)
 
-    async def _attempt(self, request: Request, keep: Keep | None) -> Response:
+    async def _attempt(self, asked: "_Asked") -> Response:
         """One attempt, within the limits.
 
         Once it is sent, it is seen to its end even where nobody waits for it any more: it is paid
         for, and kept for the next time.
         """
-        slot = await self.limiter.acquire(_about_tokens(request))
-        sending = asyncio.create_task(self._send(request, slot, keep))
-        self._sending.add(sending)
-        sending.add_done_callback(self._sent)
-        return await asyncio.shield(sending)
+        sending = self._left.pop(asked.key, None)
+        if sending is None or sending.done():
+            limiter = self.limiter
+            slot = await limiter.acquire(_about_tokens(asked.request))
+            sending = asyncio.create_task(self._send(asked, limiter, slot))
+            self._sending.add(sending)
+            sending.add_done_callback(self._sent)
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            if not sending.done():
+                self._left[asked.key] = sending
+                sending.add_done_callback(lambda _: self._left.pop(asked.key, None))
+            raise
 
     def _sent(self, sending: asyncio.Task[Response]) -> None:
         self._sending.discard(sending)
         if not sending.cancelled():
             sending.exception()  # seen, also where nobody waits for it
 
-    async def _send(self, request: Request, slot: Slot, keep: Keep | None) -> Response:
+    async def _send(self, asked: "_Asked", limiter: Limiter, slot: Slot) -> Response:
         """Send a request, keep and count its answer; every problem is a `ProviderError`."""
         started = time.monotonic()
         ticket: int | None = None
+        response: Response | None = None
+        problem: Problem | None = None
         try:
-            if self.meter is not None:
-                vendor = by_vendor(self.provider, self.options)
-                key = request_key(self, request)
-                ticket = self.meter.begin(key, request, self.name, vendor=vendor)
+            ticket = await self._begin(asked)
             try:
                 # The SDK's time-out is for each piece of a reply: a slow drip would never end.
                 async with asyncio.timeout(self.options.timeout):
-                    response = await self._ask(request)
+                    response = _scrubbed(await self._ask(asked.request))
             except BaseException as error:
                 problem = problem_of(error)
-                self._count_failure(ticket, problem)
                 if problem is None:
+                    await self._count_failure(ticket, None)
                     raise
+                self._note(problem, limiter, slot)
             else:
-                problem = None
-                response = _scrubbed(response)
                 usage = response.usage
                 slot.used = usage.input_tokens + usage.output_tokens or slot.used
-                if keep is not None:
-                    await keep(response)
-                if self.meter is not None and ticket is not None:
-                    self.meter.answered(ticket, response, seconds=time.monotonic() - started)
-                self.limiter.went_well()
+                if asked.keep is not None:
+                    await asked.keep(response)
+                limiter.went_well()
                 self._say(self._health.answered())
-                return response
         finally:
-            self.limiter.release(slot)
-        self._note(problem, slot)
+            # Before the ledger is settled: the next one's reservation is written with it.
+            limiter.release(slot)
+        if response is not None:
+            await self._count(ticket, response, time.monotonic() - started)
+            return response
+        assert problem is not None
+        await self._count_failure(ticket, problem)
         # Outside of `except`: the SDK's errors carry the request, and with it the key.
         raise ProviderError(problem)
 
-    def _note(self, problem: Problem, slot: Slot) -> None:
+    def _note(self, problem: Problem, limiter: Limiter, slot: Slot) -> None:
         """Learn from a failed attempt."""
         if problem.busy:
             # A pause that nobody will wait for holds nobody.
             wait = problem.retry_after
             patient = wait is not None and wait <= self.options.give_up_after
-            self.limiter.slow_down(slot.sent_at, wait if patient else None)
+            limiter.slow_down(slot.sent_at, wait if patient else None)
         if problem.kind == "again":
             self._say(self._health.failed(problem, self.options.give_up_after))
         else:
             self._say(self._health.answered())
 
-    def _count_failure(self, ticket: int | None, problem: Problem | None) -> None:
+    async def _begin(self, asked: "_Asked") -> int | None:
+        """Reserve what the attempt can cost; returns its ticket."""
+        if self.meter is None:
+            return None
+        vendor = by_vendor(self.provider, self.options)
+        books = self._books_of(self.meter)
+        return await books.begin(asked.key, asked.request, self.name, vendor=vendor)
+
+    async def _count(self, ticket: int | None, response: Response, seconds: float) -> None:
+        if self.meter is not None and ticket is not None:
+            spent = self.meter.cost(ticket, response, seconds=seconds)
+            await self._books_of(self.meter).settle(ticket, spent)
+
+    async def _count_failure(self, ticket: int | None, problem: Problem | None) -> None:
         """An error status costs nothing; an answer that never came may have been paid for."""
         if self.meter is None or ticket is None:
             return
-        if problem is not None and (problem.status is not None or not problem.sent):
-            self.meter.refused(ticket)
-        else:
-            self.meter.lost(ticket)
+        free = problem is not None and (problem.status is not None or not problem.sent)
+        spent = self.meter.nothing(ticket) if free else self.meter.most(ticket)
+        await self._books_of(self.meter).settle(ticket, spent)
+
+    def _books_of(self, meter: "Meter") -> "Bookings":
+        if self._books is None or self._books.meter is not meter:
+            from autointerp.llm.booking import Bookings  # late: the meter knows the ledger
+
+            self._books = Bookings(meter)
+        return self._books
 
     def _without_answer(self, problem: Problem, tries: "_Tries") -> Response:
         """The response where there is none, or the error that stops everything."""
@@ -260,12 +310,23 @@ class HostedClient(ABC):
                 self.on_notice(notice)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One request and what is to be done with its answer."""
+
+    request: Request
+    keep: Keep | None
+    key: str
+    since: float
+    """When it was first asked, by the monotonic clock."""
+
+
 class _Tries:
     """The attempts at one request: whether, when and how often it is asked again."""
 
-    def __init__(self, client: HostedClient) -> None:
+    def __init__(self, client: HostedClient, started: float) -> None:
         self._client = client
-        self._started = time.monotonic()
+        self._started = started
         self._busy = 0
         self._wait = wait_random_exponential(
             multiplier=client.options.retry_wait, max=_LONGEST_WAIT

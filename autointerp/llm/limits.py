@@ -8,6 +8,7 @@ decrease: Chiu and Jain 1989).
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -79,36 +80,66 @@ class Limiter:
         self._clock, self._sleep = clock, sleep
         self._paused_until = -1.0
         self._slowed_at = -1.0
-        self._turn = asyncio.Lock()
-        self._freed = asyncio.Event()
+        self._waiting: deque[_Waiting] = deque()
+        self._timer: asyncio.Task[None] | None = None
 
     async def acquire(self, tokens: float) -> "Slot":
         """Wait until a request of about so many tokens may be sent. `release` what is returned."""
-        async with self._turn:
-            while True:
-                if self.in_flight and self.in_flight + 1 > self.allowed:
-                    self._freed.clear()
-                    await self._freed.wait()
-                elif (delay := self._delay()) > 0:
-                    await self._sleep(delay)
-                else:
-                    break
-            self.in_flight += 1
-            self._requests.take(1)
-            self._tokens.take(tokens)
-        return Slot(self._clock(), tokens, tokens)
+        if not self._waiting and self._has_room() and self._delay() <= 0:
+            return self._take(tokens)
+        place = _Waiting(asyncio.get_running_loop().create_future(), tokens)
+        self._waiting.append(place)
+        self._admit()
+        try:
+            return await place.slot
+        except asyncio.CancelledError:
+            if not place.slot.cancelled():
+                # Admitted in the moment of giving up: nothing is sent.
+                slot = place.slot.result()
+                slot.used = 0.0
+                self.release(slot)
+            raise
 
     def release(self, slot: "Slot") -> None:
         """The request is no longer in flight."""
         self.in_flight -= 1
         self._tokens.take(slot.used - slot.reserved)
-        self._freed.set()
+        self._admit()
+
+    def _admit(self) -> None:
+        """Admit all who wait and may go, at once: one by one, the next would wait for a turn of the
+        event loop each, and under load a turn is long."""
+        while self._waiting and self._has_room():
+            if (delay := self._delay()) > 0:
+                self._admit_after(delay)
+                return
+            place = self._waiting.popleft()
+            if not place.slot.done():
+                place.slot.set_result(self._take(place.tokens))
+
+    def _admit_after(self, delay: float) -> None:
+        if self._timer is None or self._timer.done():
+            self._timer = asyncio.get_running_loop().create_task(self._wait(delay))
+
+    async def _wait(self, delay: float) -> None:
+        await self._sleep(delay)
+        self._timer = None
+        self._admit()
+
+    def _has_room(self) -> bool:
+        return not self.in_flight or self.in_flight + 1 <= self.allowed
+
+    def _take(self, tokens: float) -> "Slot":
+        self.in_flight += 1
+        self._requests.take(1)
+        self._tokens.take(tokens)
+        return Slot(self._clock(), tokens, tokens)
 
     def went_well(self) -> None:
         """An answer came: a little more may be in flight."""
         if self.allowed < self.concurrency:
             self.allowed = min(self.concurrency, self.allowed + 1 / self.allowed)
-            self._freed.set()
+            self._admit()
 
     def slow_down(self, sent_at: float, pause: float | None) -> None:
         """The provider is asked too much.
@@ -142,3 +173,11 @@ class Slot:
 
     used: float
     """Tokens it took; to be corrected once they are known."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """One request that waits to be admitted."""
+
+    slot: "asyncio.Future[Slot]"
+    tokens: float

@@ -224,12 +224,15 @@ class OpenAiClient(HostedClient):
         """One SDK client, and so one pool of connections, per address and key."""
         import openai
 
+        from autointerp.llm.connections import transport_options  # late: it imports the client
+
         def make() -> Any:
             return openai.AsyncOpenAI(
                 api_key=api_key("openai", self.options),
                 base_url=self.options.base_url,
                 max_retries=0,
                 timeout=self.options.timeout,
+                http_client=openai.DefaultAsyncHttpxClient(**transport_options()),
             )
 
         key = ("openai", self.options.base_url, self.options.api_key_env, self._key_print())

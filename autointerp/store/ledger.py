@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,12 @@ _SUMS = (
         "seconds",
     ),
     *("usd", "unpriced_requests", "refused_requests", "lost_requests", "lost_tokens", "lost_usd"),
+)
+
+_ADD = (
+    f"INSERT INTO spending (purpose, model, mode, {', '.join(_SUMS)}) "
+    f"VALUES (?, ?, ?, {', '.join('?' * len(_SUMS))}) ON CONFLICT (purpose, model, mode) "
+    f"DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _SUMS)}"
 )
 
 
@@ -133,39 +139,35 @@ class Ledger:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # a full disk may have rolled it back already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def reserve(self, rows: Sequence[Reservation]) -> list[int]:
         """Commit that requests are about to be sent; returns a ticket for each row."""
-        now, tickets = time.time(), list[int]()
+        now = time.time()
         with self.transaction() as db:
-            for row in rows:
-                done = db.execute(
-                    "INSERT INTO in_flight (key, purpose, model, mode, requests, tokens, usd, at) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (row.key, row.purpose, row.model, row.mode, row.requests, row.tokens, row.usd,
-                     now),
-                )  # fmt: skip
-                assert done.lastrowid is not None
-                tickets.append(done.lastrowid)
+            found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'in_flight'")
+            first = 1 + next(found, (0,))[0]
+            tickets = list(range(first, first + len(rows)))
+            db.executemany(
+                "INSERT INTO in_flight (id, key, purpose, model, mode, requests, tokens, usd, at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (t, row.key, row.purpose, row.model, row.mode, row.requests, row.tokens,
+                     row.usd, now)
+                    for t, row in zip(tickets, rows, strict=True)
+                ],
+            )  # fmt: skip
         return tickets
 
     def settle(self, tickets: Sequence[int], spent: Sequence[Spending]) -> None:
         """Replace what was reserved by what was spent, in one transaction."""
         with self.transaction() as db:
             db.executemany("DELETE FROM in_flight WHERE id = ?", [(t,) for t in tickets])
-            for row in spent:
-                values = [getattr(row, name) for name in _SUMS]
-                sums = ", ".join(f"{name} = {name} + excluded.{name}" for name in _SUMS)
-                db.execute(
-                    f"INSERT INTO spending (purpose, model, mode, {', '.join(_SUMS)}) VALUES "
-                    f"(?, ?, ?, {', '.join('?' * len(_SUMS))}) "
-                    f"ON CONFLICT (purpose, model, mode) DO UPDATE SET {sums}",
-                    (row.purpose, row.model, row.mode, *values),
-                )
+            db.executemany(_ADD, _sums_by_kind(spent))
 
     def in_flight(self, mode: str | None = None) -> dict[int, Reservation]:
         """What was sent and not settled, by ticket."""
@@ -190,6 +192,18 @@ class Ledger:
         """Close the connection."""
         with self._lock:
             self._db.close()
+
+
+def _sums_by_kind(spent: Sequence[Spending]) -> list[tuple[Any, ...]]:
+    """One row to add for each purpose, model and mode."""
+    sums: dict[tuple[str, str, str], list[Any]] = {}
+    for row in spent:
+        values = [getattr(row, name) for name in _SUMS]
+        so_far = sums.get(kind := (row.purpose, row.model, row.mode))
+        sums[kind] = (
+            values if so_far is None else [a + b for a, b in zip(so_far, values, strict=True)]
+        )
+    return [(*kind, *values) for kind, values in sums.items()]
 
 
 def lost(row: Reservation) -> Spending:

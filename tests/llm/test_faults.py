@@ -288,3 +288,16 @@ def test_an_attempt_that_was_sent_is_kept_even_if_nobody_waits_for_it(tmp_path):
         run_sync(client.drain(10.0))
         assert client.complete(questions(1))[0].text == "answer to question 0"
         assert server.count() == 1
+
+
+def test_what_is_being_sent_is_not_sent_again_for_who_asks_for_it_anew():
+    with FakeServer(latency=0.3) as server:
+        client = client_for(server)
+
+        async def impatient_then_patient():
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.complete_one(questions(1)[0]), 0.1)
+            return await client.complete_one(questions(1)[0])
+
+        assert run_sync(impatient_then_patient()).text == "answer to question 0"
+        assert server.count() == 1

@@ -154,6 +154,35 @@ def test_who_gives_up_waiting_leaves_the_others_their_turn():
     asyncio.run(work())
 
 
+def test_places_that_become_free_together_are_given_away_together():
+    async def work() -> None:
+        limiter = Limiter(8)
+        slots = [await limiter.acquire(0) for _ in range(8)]
+        waiting = [asyncio.create_task(limiter.acquire(0)) for _ in range(8)]
+        await asyncio.sleep(0)
+        for slot in slots:
+            limiter.release(slot)
+        assert limiter.in_flight == 8
+        await asyncio.sleep(0)
+        assert all(task.done() for task in waiting)
+
+    asyncio.run(work())
+
+
+def test_who_gives_up_in_the_moment_of_being_admitted_leaves_no_place_taken():
+    async def work() -> None:
+        limiter = Limiter(1, tokens_per_minute=60)
+        slot = await limiter.acquire(0)
+        waiting = asyncio.create_task(limiter.acquire(1))
+        await asyncio.sleep(0)
+        limiter.release(slot)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert waiting.cancelled() and limiter.in_flight == 0
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [

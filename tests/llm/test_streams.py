@@ -50,7 +50,7 @@ def expected(n: int, rounds: int = 2) -> dict:
 
 
 def test_every_job_gets_its_own_answers_with_many_in_flight():
-    with FakeServer(latency=0.01) as server:
+    with FakeServer(latency=0.1) as server:
         done = run(cached(server, max_concurrency=8), {i: job(f"job {i}") for i in range(40)})
         assert done == expected(40)
         assert server.most_in_flight == 8
