@@ -66,7 +66,8 @@ def draw_comparison(
     stem = Path(path_stem)
     files = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
     with rc_context(figure_settings()):
-        figure = Figure(figsize=(12, 4.8), dpi=100, layout="constrained")
+        width = max(12.0, 0.95 * len(columns) + 2.6)
+        figure = Figure(figsize=(width, 4.8), dpi=100, layout="constrained")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)  # type: ignore[union-attr]
         ratios = [*(max(1.2, 0.55 * len(results.sources)) for _ in columns), 2.6]
