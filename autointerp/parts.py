@@ -1,6 +1,7 @@
 """What a config names, loaded when it is first needed: subjects, sources, corpus, clients."""
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autointerp import resources
@@ -84,6 +85,7 @@ class Parts:
                 dtype=settings.dtype,
                 device_map=settings.device_map,
                 trust_remote_code=settings.trust_remote_code,
+                random_weights=settings.random_weights,
             )
         return self.subjects[name]
 
@@ -92,7 +94,7 @@ class Parts:
         from autointerp.subject import load_subject
 
         for subject_name, settings in self.config.subjects.items():
-            if settings.model == name:
+            if settings.model == name and settings.random_weights is None:
                 return self.subject(subject_name)
         if name not in self.models:
             self.models[name] = load_subject(name)
@@ -220,16 +222,24 @@ class Parts:
     def _simulator_options(self) -> dict[str, Any]:
         """What the config's simulator is made with."""
         settings = self.config.simulator
-        read = {"mass_floor": settings.mass_floor, "top_logprobs": settings.top_logprobs}
+        floor = 0.01 if settings.mass_floor is None else settings.mass_floor
+        read = {"mass_floor": floor, "top_logprobs": settings.top_logprobs}
         if settings.name == "all_at_once":
             return {
                 "subject": self.language_model(settings.model),
                 "prompt": settings.prompt,
-                "mass_floor": settings.mass_floor,
+                "mass_floor": floor,
                 "levels": settings.levels,
                 "batch_tokens": settings.batch_tokens,
                 "memory_gb": settings.memory_gb,
                 "keep_few_shot": settings.keep_few_shot,
+            }
+        if settings.name == "embedded":
+            shipped = settings.model == type(settings).model_fields["model"].default
+            return {
+                "model": None if shipped else settings.model,
+                "mass_floor": settings.mass_floor,
+                "batch_tokens": settings.batch_tokens,
             }
         if settings.name == "trained_head":
             return {"model": settings.model, "batch_tokens": settings.batch_tokens}
@@ -249,7 +259,14 @@ class Parts:
 
             if settings.prompt is not None:
                 load_prompt(settings.prompt)
-        elif settings.name != "trained_head":
+        elif settings.name in ("embedded", "trained_head"):
+            folder = self._simulator_options()["model"]
+            if folder is not None and not Path(folder).expanduser().is_dir():
+                raise UsageError(
+                    f"simulator.model {folder!r} is no folder; {settings.name} needs one with a "
+                    "trained simulator"
+                )
+        else:
             load_simulator(settings.name, **self._simulator_options())
 
     def _explainer_type(self, name: str) -> str:

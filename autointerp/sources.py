@@ -39,6 +39,7 @@ def make_source(
     Raises:
         AutointerpError: where the source does not fit its subject.
     """
+    from autointerp.controls.dictionaries import control_dictionary
     from autointerp.units import AttentionHeads, Neurons, SaeLatents, Sparsified, load_sae
 
     settings = config.sources[name]
@@ -53,7 +54,9 @@ def make_source(
             k=settings.k,
             input_scale=settings.input_scale,
         )
-        reporter.note(f"{name}: {sae!r}")
+        if settings.control:
+            sae = control_dictionary(sae, settings.control, settings.control_seed)
+        reporter.note(f"{name}: {sae!r}{' as a ' + settings.control if settings.control else ''}")
         return SaeLatents.of(name, settings.subject, subject, sae, settings.hook_point)
     if isinstance(settings, AttentionHeadsConfig):
         return AttentionHeads.of(name, settings.subject, subject, settings.hook_point)

@@ -93,6 +93,12 @@ class SaeConfig(Stage):
     """sqrt(d_in) / mean norm of its training data, where it needs that and its files do not say."""
     hook_point: str | None = None
     """Where it is read; taken from its files if left out."""
+    control: Literal["random_decoder", "permuted_decoder"] | None = None
+    """Instead of the dictionary a like one that learned nothing: `random_decoder` has directions
+    drawn at random, its encoder tied to them; `permuted_decoder` its own with the channels
+    exchanged. Norms, biases and activation function stay."""
+    control_seed: int = Field(default=0, ge=0)
+    """Of `control`."""
 
 
 class RecordedConfig(Stage):

@@ -58,6 +58,7 @@ def load_subject(
     dtype: str = "auto",
     device_map: DeviceMap | None = None,
     trust_remote_code: bool = False,
+    random_weights: int | None = None,
 ) -> Subject:
     """Load a causal language model and its tokenizer.
 
@@ -69,6 +70,8 @@ def load_subject(
             machine's memory, then the disk; `balanced` and `sequential` as accelerate has them; or
             module path → device, `cpu` or `disk`, such as `{"model.layers.0": 0, …}`.
         trust_remote_code: run Python code that comes with the model; off unless asked for.
+        random_weights: a seed: the model's shape and tokenizer, its weights drawn anew as they
+            are before training. What is found in it was not learned (Heap et al. 2025).
 
     Raises:
         AutointerpError: where there is no such model, it is not a causal language model, or the
@@ -82,18 +85,28 @@ def load_subject(
         embedded.embedded_model_folder() if name == embedded.EMBEDDED_NAME else name
     )
     _check_causal(name, source, trust_remote_code)
+    if random_weights is not None and device_map is not None:
+        raise AutointerpError(
+            f"model {name!r}: random_weights and device_map do not go together; use `device`"
+        )
     spread = {} if device_map is None else _spread(device_map)
     # A bar for a second's work would tear a notebook's output apart.
     transformers.logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=choose_dtype(dtype, place),
-            attn_implementation="sdpa",
-            trust_remote_code=trust_remote_code,
-            **spread,
-        )
+        if random_weights is None:
+            model = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=choose_dtype(dtype, place),
+                attn_implementation="sdpa",
+                trust_remote_code=trust_remote_code,
+                **spread,
+            )
+        else:
+            model = _untrained(
+                source, choose_dtype(dtype, place), random_weights, trust_remote_code
+            )
+            name = f"{name} (random weights, seed {random_weights})"
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise AutointerpError(
             f"model {name!r} could not be loaded: {_first_line(error)}"
@@ -105,6 +118,19 @@ def load_subject(
         place = _main_device(model, device_map)
     model.eval().requires_grad_(False)
     return Subject(name, model, tokenizer, place, weights_fingerprint(model))
+
+
+def _untrained(source: str | Path, dtype: torch.dtype, seed: int, trust_remote_code: bool) -> Any:
+    """A model of the same shape with the weights that its class starts from."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    # The library draws from the global generator: it is put back as it was.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=trust_remote_code
+        )
 
 
 def _spread(device_map: DeviceMap) -> dict[str, Any]:
