@@ -367,6 +367,51 @@ def test_batches_with_padding_give_the_same_records(made, recorded):
     close_to(made.records(DESIGN, padded), recorded)
 
 
+def as_recorded(made: Pass, batch_tokens: int, monkeypatch: Any) -> dict[str, np.ndarray]:
+    """source → [n_windows, n_units, WINDOW] float32 activations before any is rounded to store."""
+    found = {
+        name: np.full((len(made.split), truth.shape[2], WINDOW), np.nan, np.float32)
+        for name, truth in made.truth.items()
+    }
+    names: dict[int, str] = {}
+
+    def spy(buffers: Any, activity: Any, facts: Any, *rest: Any) -> None:
+        n_windows, n_units = activity.maxima.shape
+        window, unit = np.divmod(np.arange(n_windows * n_units), n_units)
+        counts, position, value = activity.of(window, unit)
+        dense = np.zeros((n_windows * n_units, WINDOW), np.float32)
+        dense[np.repeat(np.arange(len(dense)), counts), position] = value
+        found[names[id(buffers)]][facts.numbers] = dense.reshape(n_windows, n_units, WINDOW)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("autointerp.recording.recorder.add_batch", spy)
+        recordings = made.recordings(DESIGN)
+        names.update({id(recording.buffers): name for name, recording in recordings.items()})
+        batch = BatchSize(batch_tokens)
+        for shard in shards_of(made.windows.sequences, 10_000):
+            made.record(shard, recordings, DESIGN, batch)
+    return found
+
+
+def test_activations_under_another_batch_size_are_equal_to_1e_4_in_float32(made, monkeypatch):
+    """Before they are rounded; the truth was taken sequence by sequence."""
+    one, padded = (as_recorded(made, n, monkeypatch) for n in (LENGTH, 8 * LENGTH))
+    for name, truth in made.truth.items():
+        for found in (one[name], padded[name]):
+            assert found.dtype == np.float32 and (truth > 0).any()
+            np.testing.assert_allclose(found, truth.transpose(0, 2, 1), rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_stored_is_within_half_a_step_of_float16_of_what_was_recorded(made, recorded):
+    """The largest activation in float32; the others as shares of it, rounded to 2^-12 at most."""
+    where = {made.windows.window(i): i for i in range(len(made.split))}
+    for unit in recorded:
+        for record in unit.records:
+            truth = made.of(record.unit)[where[record.window]]
+            assert record.activations.max() == pytest.approx(truth.max(), rel=1e-6)
+            assert np.abs(record.activations - truth).max() <= truth.max() * (2**-12 + 1e-6)
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on(made, recorded, monkeypatch):
     run, tried = Subject.run, []
 
