@@ -19,7 +19,7 @@ import numpy as np
 from autointerp import stats
 from autointerp.llm import Request, Response
 from autointerp.llm.capabilities import Needs
-from autointerp.records import Status
+from autointerp.records import Interval, Status
 from autointerp.scorers.confidence import MASS_FLOOR, N_ALTERNATIVES, yes_probabilities
 from autointerp.scorers.judged import (
     NEGATIVES,
@@ -98,6 +98,29 @@ class YesOrNo(Judging):
             return ""
         return super().undefined(truth) or "the others are all positive or all negative"
 
+    def interval(
+        self, job: ScoreJob, items: Sequence[Item], truth: FloatArray, answers: FloatArray
+    ) -> Interval | None:
+        """By the bootstrap; exact where no replicate differs, as after answers that are all right.
+
+        Then the ends are AP at the ends of Clopper-Pearson intervals of both rates of yes, at
+        97.5 % each, so that both hold at 95 % (Bonferroni).
+        """
+        found = super().interval(job, items, truth, answers)
+        if found is not None or not truth.size:
+            return found
+        rates: list[Interval] = []
+        for value in (1.0, 0.0):
+            places = [int(place) for place in np.flatnonzero(truth == value)]
+            clusters = [self.clusters([items[place]])[0] for place in places]
+            rate = stats.share_interval((answers[places] > 0.5).astype(float), clusters, 0.975)
+            assert rate is not None  # both kinds are there
+            rates.append(rate)
+        share = float(truth.mean())
+        low = average_precision(rates[0].low, rates[1].high, share)
+        high = average_precision(rates[0].high, rates[1].low, share)
+        return Interval(low, high, 0.95, "Clopper-Pearson of both rates")
+
     def metrics(self, plan: Plan, places: Sequence[int], answers: FloatArray) -> dict[str, Any]:
         """AUPRC and F1 first, with F1's own chance; AUROC and balanced accuracy beside them."""
         truth = plan.truth[places]
@@ -112,8 +135,20 @@ class YesOrNo(Judging):
             "prevalence": share,
             "n_positive": int(truth.sum()),
             "n_negative": int((1 - truth).sum()),
-            **_by_kind([plan.items[place].kind for place in places], truth, answers),
         }
+
+
+def average_precision(true_yes: float, false_yes: float, share: float) -> float:
+    """AP of yes-or-no answers: R P + (1 - R) π, with precision P = π R / (π R + (1 - π) F).
+
+    Args:
+        true_yes: R, share of positives answered yes.
+        false_yes: F, share of negatives answered yes.
+        share: π, of positives.
+    """
+    yes = share * true_yes + (1 - share) * false_yes
+    precision = share * true_yes / yes if yes > 0 else share
+    return true_yes * precision + (1 - true_yes) * share
 
 
 @dataclass(frozen=True)
@@ -140,6 +175,14 @@ class DetectionScorer(YesOrNo):
         )
         groups = grouped(len(items), self.n_per_prompt, self.generator(job))
         return Plan(items, tuple(groups), {"n_contradicted": windows.n_contradicted})
+
+    def metrics(self, plan: Plan, places: Sequence[int], answers: FloatArray) -> dict[str, Any]:
+        """Also by kind of negative."""
+        kinds = [plan.items[place].kind for place in places]
+        return {
+            **super().metrics(plan, places, answers),
+            **_by_kind(kinds, plan.truth[places], answers),
+        }
 
 
 def _by_kind(

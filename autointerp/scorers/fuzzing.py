@@ -37,17 +37,17 @@ class FuzzingScorer(YesOrNo):
         """Every active window that can bear false marks, twice."""
         bound = SILENT_SHARE * job.record.explain_maximum()
         everything = (*windows.active, *windows.silent(("silent", "hard", "near")))
-        found = false_marks(windows.active, bound, TokenFacts.of(everything))
+        found = false_marks(windows.active, TokenFacts(everything, bound))
         pairs = [
             (window, true_marks(window), false)
-            for window, false in zip(windows.active, found, strict=True)
+            for window, false in zip(windows.active, found.marks, strict=True)
             if false is not None
         ]
         if len({window.document_id for window, _, _ in pairs}) < self.min_active_documents:
             return Problem(
                 Status.INSUFFICIENT_DATA,
-                f"{len(pairs)} of {len(windows.active)} active windows have silent tokens where "
-                "others are active: too few to mark falsely",
+                f"{len(pairs)} of {len(windows.active)} active windows have as many silent tokens "
+                "as active ones: too few to mark falsely",
             )
         items = tuple(
             Item((window,), truth, "true" if truth else "false", bundle, marks)
@@ -58,6 +58,7 @@ class FuzzingScorer(YesOrNo):
         facts = {
             "n_contradicted": windows.n_contradicted,
             "n_without_false_marks": len(windows.active) - len(pairs),
+            "n_marks_nearby": found.n_nearby,
             "same_kind_of_token": _likeness(pairs),
         }
         return Plan(items, tuple(groups), facts)

@@ -167,10 +167,10 @@ class IntruderScorer(Judging):
         drawn = [_drawn(windows.active, n_members, generator) for _ in range(self.n_trials)]
         sources = [self._source(windows.active, members, generator) for members in drawn]
         bound = SILENT_SHARE * job.record.explain_maximum()
-        facts = TokenFacts.of((*windows.active, *silent))
+        facts = TokenFacts((*windows.active, *silent), bound)
         trials: list[tuple[list[Shown], Shown]] = []
         for members, source, place in zip(
-            drawn, sources, lend(sources, silent, bound, facts), strict=True
+            drawn, sources, lend(sources, silent, facts), strict=True
         ):
             if place is None:
                 return Problem(

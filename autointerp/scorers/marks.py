@@ -7,11 +7,13 @@ False marks must not be told from true ones by anything but what is marked. So a
 false marks from another window of the unit: the same places, moved over as a whole. Taken as a
 permutation of all windows, false marks have exactly the numbers and places of the true ones; among
 all permutations that fall on silent tokens one is taken whose marked tokens are most alike in kind,
-frequency and length (an assignment problem).
+frequency and length (an assignment problem). A window that no permutation serves, because the unit
+is active all over, gets as many marks as it has true ones, on the silent tokens that are most like
+those and nearest to them.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +26,10 @@ from autointerp.records import ActivationRecord
 Marks = npt.NDArray[np.bool_]
 """[n_tokens] whether a token is marked."""
 
-_IMPOSSIBLE = 1e6
+IMPOSSIBLE = 1e6
 """Cost of marks that would fall on a token that is active or masked."""
+
+_KINDS = ("space", "number", "marks", "continuation", "name", "word")
 
 
 def true_marks(window: ActivationRecord, share: float = HIGHLIGHT_SHARE) -> Marks:
@@ -34,23 +38,81 @@ def true_marks(window: ActivationRecord, share: float = HIGHLIGHT_SHARE) -> Mark
     return found > share * found.max(initial=0.0)
 
 
-@dataclass(frozen=True)
 class TokenFacts:
-    """How tokens look to someone who does not know the unit."""
+    """How the tokens of some windows look to someone who does not know the unit."""
 
-    counts: Mapping[str, int]
-    """How often each token stands in the unit's windows."""
+    def __init__(self, windows: Sequence[ActivationRecord], bound: float) -> None:
+        """Look at the windows of a unit that a judge may see.
 
-    @classmethod
-    def of(cls, windows: Sequence[ActivationRecord]) -> "TokenFacts":
-        """From the windows of a unit that a judge may see."""
-        return cls(Counter(token for window in windows for token in window.tokens))
+        Args:
+            windows: all of them.
+            bound: up to here a token is silent.
+        """
+        counts = Counter(token for window in windows for token in window.tokens)
+        self._length = max((len(window.tokens) for window in windows), default=0)
+        looks = {
+            token: (_KINDS.index(kind_of_token(token)), float(np.log1p(n)), len(token.strip()))
+            for token, n in counts.items()
+        }
+        self._rows = {window.window: row for row, window in enumerate(windows)}
+        self._looks = np.zeros((len(windows), self._length, 3))
+        self._silent = np.zeros((len(windows), self._length), bool)
+        for row, window in enumerate(windows):
+            n = len(window.tokens)
+            self._looks[row, :n] = [looks[token] for token in window.tokens]
+            self._silent[row, :n] = ~window.masked & (window.activations <= bound)
 
-    def difference(self, a: str, b: str) -> float:
-        """How unlike two tokens are: kind first, then frequency (in e-folds) and length."""
-        frequency = abs(np.log1p(self.counts.get(a, 0)) - np.log1p(self.counts.get(b, 0)))
-        length = abs(len(a.strip()) - len(b.strip()))
-        return 4.0 * (kind_of_token(a) != kind_of_token(b)) + float(frequency) + 0.1 * length
+    def costs(
+        self,
+        windows: Sequence[ActivationRecord],
+        sources: Sequence[ActivationRecord],
+        marks: Sequence[Marks],
+    ) -> npt.NDArray[np.float64]:
+        """How badly the marks of each source suit each window.
+
+        The mean over marked places of how unlike the tokens there are: 4 for another kind, the
+        difference of frequencies in e-folds, 0.1 per character of length.
+
+        Args:
+            windows: that would be marked.
+            sources: where marks come from.
+            marks: of the sources, in their own places.
+
+        Returns:
+            [n_windows, n_sources]; `IMPOSSIBLE` where a mark would fall on a token that is active,
+            masked or not there, and on the source itself.
+        """
+        rows = [self._rows[window.window] for window in windows]
+        looks, silent = self._looks[rows], self._silent[rows]
+        found = np.full((len(windows), len(sources)), IMPOSSIBLE)
+        for column, (source, marked) in enumerate(zip(sources, marks, strict=True)):
+            places = np.flatnonzero(marked)
+            if not places.size:
+                continue
+            own = self._looks[self._rows[source.window], places]
+            apart = np.abs(looks[:, places] - own)
+            unlike = 4.0 * (apart[..., 0] > 0) + apart[..., 1] + 0.1 * apart[..., 2]
+            fits = silent[:, places].all(axis=1)
+            fits &= np.array([window.window != source.window for window in windows])
+            found[fits, column] = unlike.mean(axis=1)[fits]
+        return found
+
+    def nearby(self, window: ActivationRecord, marks: Marks) -> Marks | None:
+        """As many marks on silent tokens of a window, like its own and near them.
+
+        Returns:
+            The marks; `None` where there are fewer silent tokens than marks.
+        """
+        row, places = self._rows[window.window], np.flatnonzero(marks)
+        silent = np.flatnonzero(self._silent[row])
+        if not places.size or silent.size < places.size:
+            return None
+        apart = np.abs(self._looks[row, places][:, None] - self._looks[row, silent][None])
+        unlike = 4.0 * (apart[..., 0] > 0) + apart[..., 1] + 0.1 * apart[..., 2]
+        distance = np.abs(places[:, None] - silent[None]) / 4
+        found = np.zeros(len(window.tokens), bool)
+        found[silent[linear_sum_assignment(unlike + distance)[1]]] = True
+        return found
 
 
 def kind_of_token(token: str) -> str:
@@ -67,93 +129,59 @@ def kind_of_token(token: str) -> str:
     return "name" if text[0].isupper() else "word"
 
 
-def cost(
-    window: ActivationRecord,
-    marks: Marks,
-    source: ActivationRecord,
-    bound: float,
-    facts: TokenFacts,
-) -> float:
-    """How badly marks of `source` suit `window`: unlikeness per token, or impossible.
+@dataclass(frozen=True)
+class FalseMarks:
+    """The false marks of a unit's windows."""
 
-    Args:
-        window: that would be marked.
-        marks: of `source`, in its own places.
-        source: where they come from.
-        bound: up to here a token is silent.
-        facts: of tokens.
-    """
-    places = np.flatnonzero(marks)
-    if places.size == 0 or places[-1] >= len(window.tokens):
-        return _IMPOSSIBLE
-    if window.masked[places].any() or (window.activations[places] > bound).any():
-        return _IMPOSSIBLE
-    return float(np.mean([facts.difference(window.tokens[i], source.tokens[i]) for i in places]))
+    marks: tuple[Marks | None, ...]
+    """Per window; `None` where it has fewer silent tokens than true marks."""
+
+    n_nearby: int
+    """Windows whose marks are not another's, but near their own."""
 
 
-def false_marks(
-    windows: Sequence[ActivationRecord], bound: float, facts: TokenFacts
-) -> list[Marks | None]:
-    """False marks for every window: the true marks of others, each used once.
+def false_marks(windows: Sequence[ActivationRecord], facts: TokenFacts) -> FalseMarks:
+    """False marks for every window: the true marks of others, each used once, or nearby ones.
 
     Args:
         windows: active ones.
-        bound: up to here a token is silent.
-        facts: of tokens.
-
-    Returns:
-        Per window its marks; `None` for those that no permutation serves.
+        facts: of these windows.
     """
     marks = [true_marks(window) for window in windows]
+    costs = facts.costs(windows, windows, marks)
     found: list[Marks | None] = [None] * len(windows)
     left = list(range(len(windows)))
     # A window that gets no marks must not give any, or numbers and places would differ.
     while len(left) > 1:
-        costs = np.array(
-            [[_cost_between(windows, marks, i, j, bound, facts) for j in left] for i in left]
-        )
-        rows, columns = linear_sum_assignment(costs)
-        fits = costs[rows, columns] < _IMPOSSIBLE
+        among = costs[np.ix_(left, left)]
+        rows, columns = linear_sum_assignment(among)
+        fits = among[rows, columns] < IMPOSSIBLE
         if fits.all():
             for row, column in zip(rows, columns, strict=True):
                 own, source = left[row], left[column]
                 found[own] = moved(marks[source], len(windows[own].tokens))
             break
         left = [place for place, fit in zip(left, fits, strict=True) if fit]
-    return found
-
-
-def _cost_between(
-    windows: Sequence[ActivationRecord],
-    marks: Sequence[Marks],
-    i: int,
-    j: int,
-    bound: float,
-    facts: TokenFacts,
-) -> float:
-    return _IMPOSSIBLE if i == j else cost(windows[i], marks[j], windows[j], bound, facts)
-
-
-def moved(marks: Marks, n: int) -> Marks:
-    """The same places in a window of `n` tokens."""
-    found = np.zeros(n, bool)
-    found[np.flatnonzero(marks)] = True
-    return found
+    served = [marks is not None for marks in found]
+    found = [
+        one if one is not None else facts.nearby(window, own)
+        for one, window, own in zip(found, windows, marks, strict=True)
+    ]
+    n_nearby = sum(
+        one is not None and not is_served for one, is_served in zip(found, served, strict=True)
+    )
+    return FalseMarks(tuple(found), n_nearby)
 
 
 def lend(
-    sources: Sequence[ActivationRecord],
-    windows: Sequence[ActivationRecord],
-    bound: float,
-    facts: TokenFacts,
+    sources: Sequence[ActivationRecord], windows: Sequence[ActivationRecord], facts: TokenFacts
 ) -> list[int | None]:
     """For the marks of every source a silent window to stand on, all used about equally often.
 
     Args:
         sources: active windows whose marks are wanted elsewhere; may hold one several times.
         windows: silent ones.
-        bound: up to here a token is silent.
-        facts: of tokens.
+        facts: of all of them.
 
     Returns:
         Per source the place of the window whose tokens there are most like its own; `None` where
@@ -161,18 +189,19 @@ def lend(
     """
     if not windows:
         return [None] * len(sources)
-    marks = [true_marks(source) for source in sources]
-    once = np.array(
-        [
-            [cost(window, m, source, bound, facts) for window in windows]
-            for m, source in zip(marks, sources, strict=True)
-        ]
-    )
+    once = facts.costs(windows, sources, [true_marks(source) for source in sources]).T
     copies = -(-len(sources) // len(windows))
     rows, columns = linear_sum_assignment(np.tile(once, (1, copies)))
     found: list[int | None] = [None] * len(sources)
     for row, column in zip(rows, columns, strict=True):
         place = int(column) % len(windows)
-        if once[row, place] < _IMPOSSIBLE:
+        if once[row, place] < IMPOSSIBLE:
             found[row] = place
+    return found
+
+
+def moved(marks: Marks, n: int) -> Marks:
+    """The same places in a window of `n` tokens."""
+    found = np.zeros(n, bool)
+    found[np.flatnonzero(marks)] = True
     return found

@@ -378,12 +378,30 @@ def test_false_marks_have_the_numbers_and_places_of_true_ones():
         values[places] = generator.uniform(4, 10, len(places))
         windows.append(replace(one, activations=values, stratum=Strata.TOP))
     true = [tuple(np.flatnonzero(true_marks(w))) for w in windows]
-    found = false_marks(windows, TokenFacts(windows, 0.1))
-    assert all(marks is not None for marks in found)
+    made = false_marks(windows, TokenFacts(windows, 0.1))
+    found = made.marks
+    assert made.n_nearby == 0 and all(marks is not None for marks in found)
     assert sorted(tuple(np.flatnonzero(m)) for m in found if m is not None) == sorted(true)
     for one, marks in zip(windows, found, strict=True):
         assert marks is not None
         assert not (marks & (one.activations > 0)).any() and not (marks & one.masked).any()
+
+
+def test_where_a_unit_is_active_all_over_false_marks_are_as_many_and_near_their_own():
+    generator = np.random.default_rng(1)
+    windows = []
+    for number in range(8):
+        values = np.where(generator.random(12) < 0.5, generator.uniform(1, 9, 12), 0)
+        values[:3] = 0.0, 9.0, 0.0
+        windows.append(
+            replace(window(number, 0.0), activations=values.astype(np.float32), stratum=Strata.TOP)
+        )
+    made = false_marks(windows, TokenFacts(windows, 0.1))
+    assert made.n_nearby > 0
+    for one, marks in zip(windows, made.marks, strict=True):
+        if marks is not None:
+            assert not (marks & (one.activations > 0)).any() and not (marks & one.masked).any()
+            assert one.window in {w.window for w in windows} and marks.any()
 
 
 def test_false_marks_fall_on_tokens_of_the_same_kind_where_they_can():
