@@ -20,6 +20,7 @@ from autointerp.records import (
     Split,
     Status,
     Strata,
+    TokenLogit,
     UnitId,
     UnitRecord,
     Window,
@@ -198,7 +199,16 @@ def made_up_unit(run: "Run", number: int, sequences: Sequence["TokenSequence"]) 
                 _made_up_window(unit, split, stratum, own, run.design.window_length, generator,
                                 tokenizer)
             )  # fmt: skip
-    return UnitRecord(unit, tuple(records), {})
+    return UnitRecord(unit, tuple(records), {}, promoted=_made_up_tokens(records, generator))
+
+
+def _made_up_tokens(
+    records: Sequence[ActivationRecord], generator: np.random.Generator
+) -> tuple[TokenLogit, ...]:
+    """Ten different tokens out of some windows, as if they were promoted."""
+    tokens = sorted({token for record in records for token in record.tokens if token.strip()})
+    chosen = generator.permutation(len(tokens))[:10]
+    return tuple(TokenLogit(tokens[place], int(place), 1.0) for place in chosen)
 
 
 def _made_up_window(

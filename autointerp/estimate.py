@@ -252,7 +252,8 @@ class _Estimator:
                     own = made_up_explanation(record.unit, explainer)
                     donors = (own,) * n_donors
                     # Other units are about as long as this one.
-                    others = (record,) * n_donors
+                    rest = [one for one in self.sample if one is not record] or [record]
+                    others = tuple(rest[place % len(rest)] for place in range(n_donors))
                     job = ScoreJob(record, own, donors, "dry run", "dry run", "dry run", others)
                     asked += drive_dry(scorer.score(job))[1]
             stages += self._stage(settings.name, asked, 1)
