@@ -16,14 +16,17 @@ from autointerp.records import (
     AutointerpError,
     Explanation,
     Score,
+    Simulation,
     Status,
     UnitId,
     UnitRecord,
     content_key,
 )
 from autointerp.scorers import JudgedScorer, ScoreJob, load_scorer
+from autointerp.scorers.ablate_to_simulation import AblateToSimulationScorer
 from autointerp.scorers.measured import Measurement, Measuring
 from autointerp.scorers.simulation import IMPORTED_DESIGN
+from autointerp.simulators import SimulationRequest
 
 if TYPE_CHECKING:
     from autointerp.controls.scoring import Steps
@@ -61,9 +64,18 @@ def judge_of(run: "Run", scorer: JudgedScorer) -> Judge:
     if isinstance(scorer, Measuring):
         reader = run.parts.reader(scorer.kind, scorer.model)
         return Judge(reader.name, reader.fingerprint, {Measurement: reader.answer})
+    live = live_subject(run).handlers
+    if isinstance(scorer, AblateToSimulationScorer):
+        in_words = [e.name for e in run.config.explainers if e.type not in BASELINE_EXPLAINERS]
+        simulator = run.parts.simulator(in_words[0])
+
+        def simulate(requests: list[SimulationRequest]) -> list[list[Simulation]]:
+            return run.simulate(simulator, requests)
+
+        handlers = {SimulationRequest: simulate, **live}
+        return Judge(simulator.name, simulator.fingerprint, handlers)
     client = run.parts.client
-    handlers = {Request: client.handler, **live_subject(run).handlers}
-    return Judge(client.name, client.fingerprint, handlers)
+    return Judge(client.name, client.fingerprint, {Request: client.handler, **live})
 
 
 def live_subject(run: "Run") -> LiveSubject:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autointerp.records import AutointerpError, Split, UnitId, UnitRecord, Window
+from autointerp.records import AutointerpError, UnitId, Window
 from autointerp.subject.requests import (
     AblationRequest,
     Activated,
@@ -288,12 +288,3 @@ def _batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             found.append([place])
     return found
-
-
-def mean_activation(record: UnitRecord) -> float:
-    """Mean activation over all tokens of `explain`, zeros included; of the windows if unknown."""
-    statistics = record.statistics.get(Split.EXPLAIN)
-    if statistics is not None:
-        return float(statistics.moments[0])
-    values = [w.activations[~w.masked] for w in record.of(Split.EXPLAIN)]
-    return float(np.concatenate(values).mean()) if values else 0.0

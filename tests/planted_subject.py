@@ -34,7 +34,7 @@ from autointerp.units import Directions, DirectionSet
 CATEGORIES = {
     "animals": (" dog", " cat", " horse", " bird", " fish"),
     "colours": (" red", " blue", " green", " yellow", " black"),
-    "tools": (" hammer", " saw", " knife", " wheel", " rope"),
+    "tools": (" hammer", " drill", " knife", " wheel", " rope"),
     "food": (" bread", " rice", " apple", " cheese", " soup"),
     "weather": (" rain", " snow", " wind", " storm", " cloud"),
     "family": (" mother", " father", " sister", " brother", " uncle"),

@@ -23,6 +23,12 @@ SCORER_KEYS: dict[str, tuple[str, ...]] = {
     "surprisal": ("model", "negatives"),
     "generative": ("n_texts", "prompt"),
     "output_choice": ("n_trials", "n_shown", "kl", "prompt"),
+    "sensitivity": ("n_windows", "n_per_prompt", "fires_at", "prompt"),
+    "responsiveness": ("negatives", *_YES_OR_NO),
+    "purity": ("negatives", *_YES_OR_NO),
+    "injection": ("n_windows", "fires_at"),
+    "intervention_surprisal": ("kl",),
+    "ablate_to_simulation": ("n_windows", "calibration"),
 }
 """Our own scorer types, and the keys that each of them reads."""
 
@@ -38,9 +44,10 @@ class ScorerConfig(Stage):
     type: str
     """`simulation` (with `simulator` and `score`); `detection`, `fuzzing`, `intruder`, `pair`,
     `sort`, `rating`, `logit_weight`, `bricken60` and `recall_alt` ask the language model;
-    `embedding` and `surprisal` a model on this machine; `generative` and `output_choice` the
-    language model and the subject itself (docs/interventions.md); or a third party's entry
-    point."""
+    `responsiveness` and `purity`
+    too; `embedding` and `surprisal` a model on this machine; `generative`, `output_choice`,
+    `sensitivity`, `injection`, `intervention_surprisal` and `ablate_to_simulation` also touch the
+    subject (docs/interventions.md); or a third party's entry point."""
     n_per_prompt: int | None = Field(default=None, ge=1, le=100)
     """Texts, pairs or tokens in one question; the type's own number (5; 20 for `logit_weight`, 60
     for `bricken60`) if left out."""
@@ -63,8 +70,16 @@ class ScorerConfig(Stage):
     n_texts: int | None = Field(default=None, ge=2, le=50)
     """Texts that the language model writes for each explanation (`generative`); 10 if left out."""
     kl: float | None = Field(default=None, gt=0, le=20)
-    """How far steering moves the subject's predictions, in nats (`output_choice`); 1 if left
-    out."""
+    """How far steering moves the subject's predictions, in nats (`output_choice`,
+    `intervention_surprisal`); 1 if left out."""
+    n_windows: int | None = Field(default=None, ge=2, le=1000)
+    """Windows rewritten (`sensitivity`, 10), with tokens put in (`injection`, 20) or in which the
+    unit is replaced (`ablate_to_simulation`, 12)."""
+    fires_at: float | None = Field(default=None, ge=0, lt=1)
+    """A unit fires where it passes this share of its largest activation (`sensitivity`,
+    `injection`); 0.1 if left out."""
+    calibration: Literal["linear", "percentile", "isotonic"] | None = None
+    """How levels become activations (`ablate_to_simulation`); `linear` if left out."""
     within: bool | None = None
     """Whether the intruder is active, too, in another part of the unit's range (`intruder`)."""
     n_parts: int | None = Field(default=None, ge=2, le=10)

@@ -14,18 +14,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from autointerp.llm import Request, Response
 from autointerp.records import AutointerpError, Score
+from autointerp.scorers.ablate_to_simulation import AblateToSimulationScorer
 from autointerp.scorers.bricken60 import Bricken60Scorer
 from autointerp.scorers.choices import PairScorer, SortScorer
 from autointerp.scorers.detection import DetectionScorer
 from autointerp.scorers.embedding import EmbeddingScorer
 from autointerp.scorers.fuzzing import FuzzingScorer
 from autointerp.scorers.generative import GenerativeScorer
+from autointerp.scorers.injection import InjectionScorer
+from autointerp.scorers.intervention_surprisal import InterventionSurprisalScorer
 from autointerp.scorers.intruder import IntruderScorer
 from autointerp.scorers.judged import Judging
-from autointerp.scorers.output_choice import OutputChoiceScorer
 from autointerp.scorers.logit_weight import LogitWeightScorer
+from autointerp.scorers.output_choice import OutputChoiceScorer
 from autointerp.scorers.rating import RatingScorer
 from autointerp.scorers.recall import RecallAltScorer
+from autointerp.scorers.responsiveness import PurityScorer, ResponsivenessScorer
+from autointerp.scorers.sensitivity import SensitivityScorer
 from autointerp.scorers.simulation import ScoreJob, SimulationScorer
 from autointerp.scorers.surprisal import SurprisalScorer
 
@@ -61,6 +66,12 @@ SCORERS: dict[str, type[Any]] = {
     "fuzzing": FuzzingScorer,
     "generative": GenerativeScorer,
     "output_choice": OutputChoiceScorer,
+    "sensitivity": SensitivityScorer,
+    "responsiveness": ResponsivenessScorer,
+    "purity": PurityScorer,
+    "injection": InjectionScorer,
+    "intervention_surprisal": InterventionSurprisalScorer,
+    "ablate_to_simulation": AblateToSimulationScorer,
     "intruder": IntruderScorer,
     "pair": PairScorer,
     "sort": SortScorer,
