@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from autointerp.config import BASELINE_EXPLAINERS, RunConfig
+from autointerp.controls import TEXT_CONTROLS, score_with_controls
 from autointerp.llm.base import Request, Usage
 from autointerp.records import Split, UnitRecord
 
@@ -236,7 +237,7 @@ class _Estimator:
 
     def _judge(self) -> list[StageEstimate]:
         from autointerp.dry_run import drive_dry, made_up_explanation
-        from autointerp.judging import judges, reads_explanation
+        from autointerp.judging import judged_controls, judges, reads_explanation
         from autointerp.scorers import ScoreJob, load_scorer
 
         stages: list[StageEstimate] = []
@@ -255,7 +256,10 @@ class _Estimator:
                     rest = [one for one in self.sample if one is not record] or [record]
                     others = tuple(rest[place % len(rest)] for place in range(n_donors))
                     job = ScoreJob(record, own, donors, "dry run", "dry run", "dry run", others)
-                    asked += drive_dry(scorer.score(job))[1]
+                    kinds = judged_controls(self.run, scorer, explainer)
+                    keep = bool(getattr(scorer, "needs_others", False))
+                    steps = score_with_controls(scorer.score, job, kinds, keep_donors=keep)
+                    asked += drive_dry(steps)[1]
             stages += self._stage(settings.name, asked, 1)
         return stages
 
@@ -281,7 +285,7 @@ class _Estimator:
             if count is not None and windows:
                 tokens += count([(TYPICAL_EXPLANATION, [w.tokens for w in windows])])
         per_unit = tokens / len(self.sample)
-        calls = self.n_units * len(in_words) * (1 + n_donors)
+        calls = self.n_units * (len(in_words) * (1 + n_donors) + self._n_control_texts())
         total = round(per_unit * calls)
         seconds = None if self.seconds_per_token is None else total * self.seconds_per_token
         return [
@@ -303,8 +307,12 @@ class _Estimator:
             steps = simulator.steps(TYPICAL_EXPLANATION, [w.tokens for w in windows])
             for one in drive_dry(steps)[1]:
                 one.answer = simulator.typical_answer(one.request, one.answer)
-                asked += [one] * n_explainers * (1 + n_donors)
+                asked += [one] * (n_explainers * (1 + n_donors) + self._n_control_texts())
         return self._stage("simulation", asked, 1)
+
+    def _n_control_texts(self) -> int:
+        """Texts of controls: simulated once a unit, whatever explainers there are."""
+        return sum(name in TEXT_CONTROLS for name in self.config.control_names)
 
     def _stage(self, name: str, asked: "list[Asked]", rounds: int) -> list[StageEstimate]:
         """What the sample asked, for all units."""
@@ -379,7 +387,9 @@ class _Estimator:
             asks_llm(scorer) for scorer in self.config.scorers
         )
         if model.startswith("local/") and asks:
-            subject = run.parts.language_model(model.removeprefix("local/"))
+            llm = run.config.llm
+            name = model.removeprefix("local/")
+            subject = run.parts.language_model(name, llm.device, llm.dtype)
             return tokenizer_counter(subject.tokenizer, subject.name, is_own=True)
         source = next(iter(run.parts.sources.values()), None)
         subject = run.parts.subject(source.subject) if source is not None else None

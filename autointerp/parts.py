@@ -89,16 +89,19 @@ class Parts:
             )
         return self.subjects[name]
 
-    def language_model(self, name: str) -> "Subject":
-        """A language model that explains or simulates; a subject of the same name is shared."""
+    def language_model(self, name: str, device: str = "auto", dtype: str = "auto") -> "Subject":
+        """A language model that explains or simulates; a subject of the same name is shared, unless
+        another device or dtype is asked for than it has."""
         from autointerp.subject import load_subject
 
         for subject_name, settings in self.config.subjects.items():
-            if settings.model == name and settings.random_weights is None:
+            same = device in ("auto", settings.device) and dtype in ("auto", settings.dtype)
+            if settings.model == name and settings.random_weights is None and same:
                 return self.subject(subject_name)
-        if name not in self.models:
-            self.models[name] = load_subject(name)
-        return self.models[name]
+        key = " ".join([name, *(one for one in (device, dtype) if one != "auto")])
+        if key not in self.models:
+            self.models[key] = load_subject(name, device=device, dtype=dtype)
+        return self.models[key]
 
     @cached_property
     def sources(self) -> dict[str, "UnitSource"]:
@@ -139,7 +142,9 @@ class Parts:
         settings = self.config.llm
         name = settings.model
         if name.startswith("local/"):
-            subject = self.language_model(name.removeprefix("local/"))
+            subject = self.language_model(
+                name.removeprefix("local/"), settings.device, settings.dtype
+            )
             client: LlmClient = MeteredClient(load_client(name, subject=subject), self.meter)
         else:
             client = load_client(name, ClientOptions.of(settings))

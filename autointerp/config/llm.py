@@ -23,8 +23,14 @@ class LlmConfig(Stage):
     """The explainer's language model."""
 
     model: str = "local/smollm2"
-    """`local/smollm2`, `local/FOLDER`, `openai/MODEL` or `anthropic/MODEL`; see docs/llm.md. The
-    other keys but `cache` and `prices` are for hosted models."""
+    """`local/smollm2`, `local/FOLDER`, `openai/MODEL` or `anthropic/MODEL`; see docs/llm.md.
+    `device` and `dtype` are for models on this machine, the other keys but `cache` and `prices`
+    for hosted ones."""
+    device: str = "auto"
+    """Where a `local/…` model runs: `auto`, `cpu`, `cuda:N` or `mps`. With `auto` for both, a
+    subject that is the same model is shared."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of a `local/…` model: `auto` is bfloat16 on CUDA and float32 elsewhere."""
     base_url: str | None = None
     """Another server that speaks the vendor's protocol: `http://HOST:PORT/v1` for `openai/…`."""
     server: str | None = None

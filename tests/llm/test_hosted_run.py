@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 import autointerp
-from autointerp.config import LlmConfig
+from autointerp.config import LlmConfig, ScorerConfig
 from autointerp.llm import CachedClient, ClientOptions, Message, Request, ResponseCache, load_client
-from autointerp.records import AutointerpError, Status
+from autointerp.records import AutointerpError, Status, UsageError
 from autointerp.runner import run
 from tests.llm.fake_server import CHAT, FakeServer, Raw, Reply
 from tests.llm.fake_server import Status as Fault
@@ -155,6 +155,40 @@ def test_a_need_that_the_model_cannot_serve_is_refused_before_recording(
         assert "openai/gpt-4.1" in str(caught.value)
         assert not (tmp_path / "run" / "records" / "neurons.parquet").exists()
         assert server.count() == 0
+
+
+def test_a_judge_that_needs_log_probabilities_is_refused_with_the_alternatives(
+    tiny_folder, tmp_path
+):
+    judge = {"name": "sure", "type": "detection", "confidence": "p_yes"}
+    with FakeServer() as server:
+        config = hosted(tmp_path, tiny_folder, server, model="openai/some-server-model")
+        asked = config.model_copy(update={"scorers": [ScorerConfig(**judge)]})
+        with pytest.raises(UsageError, match=r"'sure' needs 5 log-prob.*gives none") as caught:
+            run(asked)
+        for alternative in ("local/…", "openai/gpt-4.1", "vLLM", "llm.capabilities.logprobs"):
+            assert alternative in str(caught.value)
+        assert "leave scorer 'sure' out" in str(caught.value)
+        assert not (tmp_path / "run" / "records" / "neurons.parquet").exists()
+        assert server.count() == 0
+
+
+def test_a_judge_that_answers_yes_or_no_needs_no_log_probabilities():
+    from autointerp.llm.base import Capabilities
+    from autointerp.llm.capabilities import check_needs
+    from autointerp.scorers.detection import DetectionScorer
+
+    class Plain:
+        name = "openai/plain"
+        capabilities = Capabilities(json_schema=True)
+
+    class Silent(Plain):
+        name = "openai/words-only"
+        capabilities = Capabilities()
+
+    check_needs("scorer 'd'", DetectionScorer(design="default").needs, Plain())
+    with pytest.raises(UsageError, match=r"follow a JSON schema.*any openai/… or anthropic/…"):
+        check_needs("scorer 'd'", DetectionScorer(design="default").needs, Silent())
 
 
 def test_the_corpus_is_fenced_in_the_prompt(tiny_folder, tmp_path):
