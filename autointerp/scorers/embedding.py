@@ -1,4 +1,4 @@
-"""Score an explanation by embedding (Paulo et al. 2024, section 3.2): is it near the right texts?
+"""Score an explanation by embedding (Paulo et al. 2024, "embedding"): is it near the right texts?
 
     s_w   = cos(e(explanation), e(window))
     score = average precision of s, active windows against silent ones

@@ -1,4 +1,4 @@
-"""Score an explanation by surprisal (Paulo et al. 2024, section 3.2): does it make texts likelier?
+"""Score an explanation by surprisal (Paulo et al. 2024, "surprisal"): does it make texts likelier?
 
     s_w   = L(window | "Various unrelated sentences.") - L(window | explanation)
     score = average precision of s, active windows against silent ones
