@@ -256,7 +256,7 @@ def _activity(
         assert isinstance(encoded, Dense)
         _check_finite(encoded.values, unmasked, source, what)
         # Masked tokens are set to zero, maybe in `hidden` itself: nobody reads them.
-        values = encoded.values.float().cpu().numpy()
+        (values,) = on_host(encoded.values.float())
         whole = DenseActivity(values, masked, tuple(source.polarities))
     nearest = recording.hardness.neighbours.nearest
     neighbour_active = None
@@ -265,10 +265,25 @@ def _activity(
     return (whole.part(rows) if recording.is_part else whole), neighbour_active
 
 
+def on_host(*tensors: Tensor) -> tuple[np.ndarray, ...]:
+    """Tensors as arrays. From a GPU all copies go at once, through pinned memory, with one wait."""
+    devices = {tensor.device for tensor in tensors if tensor.device.type == "cuda"}
+    copies = [
+        _copy_begun(tensor) if tensor.device in devices else tensor.cpu() for tensor in tensors
+    ]
+    for device in devices:
+        torch.cuda.synchronize(device)
+    return tuple(copy.numpy() for copy in copies)
+
+
+def _copy_begun(tensor: Tensor) -> Tensor:
+    """A copy in pinned memory that is whole once its device has been waited for."""
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return copy.copy_(tensor, non_blocking=True)
+
+
 def _sparse(encoded: Sparse, source: UnitSource, masked: np.ndarray) -> SparseActivity:
-    tokens, units, values = (
-        tensor.cpu().numpy() for tensor in (encoded.tokens, encoded.units, encoded.values.float())
-    )
+    tokens, units, values = on_host(encoded.tokens, encoded.units, encoded.values.float())
     n_units = source.n_units
     if source.polarities == (1,):
         fired = values > 0

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from autointerp.config import QuotaConfig
+from autointerp.recording import recorder
 from autointerp.recording.corpus import (
     Corpus,
     document_id,
@@ -570,3 +571,36 @@ def test_values_of_masked_tokens_need_not_be_finite(made, monkeypatch):
 
     monkeypatch.setattr(Subject, "run", sink)
     assert made.records(DESIGN, made.recorded(DESIGN, 400))
+
+
+class OnGpu:
+    """A tensor that says it lies on a GPU; what is done with it is written down."""
+
+    device = torch.device("cuda:0")
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = torch.tensor(values)
+        self.shape, self.dtype = self.values.shape, self.values.dtype
+
+
+def test_copies_from_a_gpu_all_begin_before_the_one_wait(monkeypatch):
+    done: list[str] = []
+
+    class Pinned:
+        def copy_(self, tensor: OnGpu, non_blocking: bool) -> torch.Tensor:
+            done.append(f"copy, {non_blocking=}")
+            return tensor.values
+
+    def empty(shape: Any, dtype: Any, pin_memory: bool) -> Pinned:
+        done.append(f"{pin_memory=}")
+        return Pinned()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.torch, "empty", empty)
+        patch.setattr(torch.cuda, "synchronize", lambda device: done.append(f"wait for {device}"))
+        arrays = recorder.on_host(OnGpu([1, 2]), OnGpu([3]))  # type: ignore[arg-type]
+    copied = ["pin_memory=True", "copy, non_blocking=True"]
+    assert done == [*copied, *copied, "wait for cuda:0"]
+    assert [array.tolist() for array in arrays] == [[1, 2], [3]]
+    (same,) = recorder.on_host(torch.tensor([4.0]))
+    assert same.tolist() == [4]
