@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from autointerp.recording.activity import Activity, DenseActivity, SparseActivity, Tokens
 from autointerp.recording.statistics import (
     N_BUCKETS,
     TRACKED_TOKENS,
     SplitAccumulator,
+    TokenTable,
     bucket_edges,
     bucket_of,
 )
@@ -142,3 +145,25 @@ def test_tokens_that_are_all_masked_count_for_nothing_but_windows():
     assert (int(nothing.n_tokens), int(nothing.n_documents), int(nothing.n_windows)) == (0, 0, 4)
     assert not nothing.power_sums.any() and not nothing.n_active.any()
     assert not len(nothing.top_tokens(slice(0, 3)).unit)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10_000))
+def test_the_table_holds_the_largest_maxima_each_token_once_ties_and_all(seed):
+    generator = np.random.default_rng(seed)
+    table, true = TokenTable.empty(3), np.zeros((3, 120), np.float32)
+    for _ in range(5):
+        # Few different values: many ties.
+        found = generator.integers(0, 9, true.shape) * (generator.random(true.shape) < 0.3)
+        unit, token = np.nonzero(found)
+        values = found[unit, token].astype(np.float32)
+        counts = np.zeros(120, np.int64)
+        table.update(unit, token.astype(np.int32), values.astype(np.float64), values, counts)
+        true = np.maximum(true, found.astype(np.float32))
+        for row, (tokens, maxima) in enumerate(zip(table.tokens, table.maxima, strict=True)):
+            largest = np.sort(true[row])[::-1][:TRACKED_TOKENS]
+            assert np.sort(maxima)[::-1].tolist() == largest.tolist()
+            held = tokens[tokens >= 0]
+            assert len(set(held.tolist())) == len(held)
+            assert maxima[tokens >= 0].tolist() == true[row, held].tolist()
+            assert (tokens[maxima > 0] >= 0).all()
