@@ -361,20 +361,27 @@ class MeteredClient:
         """
         if not requests:
             return []
-        tickets: list[int] = []
+        meter = self.meter
+        bounds = [
+            meter.bound(request_key(self.client, request), request, self.name)
+            for request in requests
+        ]
+        booked = meter.book([], bounds)
+        tickets = [ticket for ticket in booked if isinstance(ticket, int)]
         try:
-            for request in requests:
-                key = request_key(self.client, request)
-                tickets.append(self.meter.begin(key, request, self.name))
+            for error in booked:
+                if isinstance(error, BudgetSpentError):
+                    raise error
             responses = self.client.complete(requests)
         except BaseException:
             # A call that breaks off in this process was not answered, and costs nothing.
-            for ticket in tickets:
-                self.meter.settle(ticket, [])
+            meter.book([(ticket, []) for ticket in tickets], [])
             raise
-        for ticket, response in zip(tickets, responses, strict=True):
-            if response.status is ResponseStatus.FAILED:
-                self.meter.refused(ticket)
-            else:
-                self.meter.answered(ticket, response)
+        spent = [
+            meter.nothing(ticket)
+            if response.status is ResponseStatus.FAILED
+            else meter.cost(ticket, response)
+            for ticket, response in zip(tickets, responses, strict=True)
+        ]
+        meter.book([(t, [row]) for t, row in zip(tickets, spent, strict=True)], [])
         return responses

@@ -56,6 +56,7 @@ from autointerp.store.output_side import (
     output_path,
     write_output_side,
 )
+from autointerp.store.row_groups import RowGroups
 from autointerp.store.rows import (
     RECORD_SCHEMA,
     UNIT_SCHEMA,
@@ -119,6 +120,7 @@ class RunStore:
         self._database: sqlite3.Connection | None = None
         self._ledger: Ledger | None = None
         self._groups: dict[str, dict[tuple[int, int], tuple[int, int]]] = {}
+        self._files: dict[str, RowGroups] = {}
         """Source → index and polarity of a unit → its row and its windows' row group."""
         self._outputs: dict[str, OutputSideFile | None] = {}
 
@@ -297,18 +299,19 @@ class RunStore:
         if (unit.index, unit.polarity) not in index:
             raise AutointerpError(f"unit {unit} was not recorded in {self.folder}")
         place, group = index[unit.index, unit.polarity]
-        file = pq.ParquetFile(self.records_folder / f"{unit.source}.statistics.parquet")
+        file = self._row_groups(f"{unit.source}.statistics.parquet")
         # As the file was written, which may be by an earlier version.
-        size = file.metadata.row_group(0).num_rows
-        part = file.read_row_group(place // size, use_threads=False)
-        row = part.slice(place % size, 1).to_pylist()[0]
+        size = file.rows_each()
+        row = file.read(place // size).slice(place % size, 1).to_pylist()[0]
         records: list[dict[str, Any]] = []
         if group >= 0:
-            file = pq.ParquetFile(self.records_folder / f"{unit.source}.parquet")
-            rows = file.read_row_group(group, use_threads=False)
+            rows = self._row_groups(f"{unit.source}.parquet").read(group)
             own = (pc.field("index") == unit.index) & (pc.field("polarity") == unit.polarity)
             records = window_rows(rows.filter(own))
         return unit_of(unit.source, row, records, parents, vocabulary)
+
+    def _row_groups(self, name: str) -> RowGroups:
+        return self._files.setdefault(name, RowGroups(self.records_folder / name))
 
     # ------------------------------------------------------------------ results
 
