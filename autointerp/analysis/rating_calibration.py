@@ -6,7 +6,7 @@ unrelated one; the broad one loses on silent texts, the narrow one on part of th
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def record_of(answer: KnownAnswer) -> UnitRecord:
         )
     # Its range in `explain` is that of what is known of it.
     top = [record for record in records if record.maximum == maximum][:1]
-    explain = [ActivationRecord(**{**vars(one), "split": Split.EXPLAIN}) for one in top]
+    explain = [replace(one, split=Split.EXPLAIN) for one in top]
     return UnitRecord(unit, (*explain, *records), {})
 
 
