@@ -29,7 +29,7 @@ from autointerp.estimate import duration, estimate_seconds
 from autointerp.executor import EXECUTORS
 from autointerp.explainers.best_of import BestOf
 from autointerp.gathering import gather
-from autointerp.judging import check_judges, judge
+from autointerp.judging import check_judges, judge, live_subject
 from autointerp.lazy_records import LazyRecords
 from autointerp.names import as_name
 from autointerp.parts import Parts
@@ -385,6 +385,7 @@ class Run:
 
         asks = any(explainer.needs_llm for _, explainer in owners.values())
         handlers = {Request: self.parts.client.handler} if asks else {}
+        handlers |= live_subject(self).handlers
         drive(jobs, handlers, done, failed, batch_size=self.parts.llm_batch)
         self._selections.clear()
         select(self)

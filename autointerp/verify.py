@@ -12,7 +12,7 @@ scores are hashed again from the facts in `provenance.json`.
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +31,7 @@ from autointerp.records import (
 )
 from autointerp.runner import Run, score_key
 from autointerp.scorers import ScoreJob, load_scorer
-from autointerp.scorers.simulation import IMPORTED_DESIGN, SimulationScorer, simulation_key
+from autointerp.scorers.simulation import IMPORTED_DESIGN, simulation_key
 from autointerp.simulators import SimulationRequest
 from autointerp.store import RunStore
 
@@ -302,7 +302,7 @@ class StoredRun:
         if own is None or self.explanation_link(own) is None:
             raise _CannotRecomputeError("of an earlier state of this run")
         donors = tuple(self._donors(score))
-        if score.scorer == "simulation":
+        if score.scorer in ("simulation", "audit"):
             return self._simulated(score, record, own, donors)
         return self._judged(score, record, own, donors)
 
@@ -321,19 +321,17 @@ class StoredRun:
         if fingerprint is None:
             raise _CannotRecomputeError("of a simulator that the config no longer has")
         scorer = self._run.scorer_of(score.unit)
+        controls = self._run.controls_of(score.explainer)
+        if score.scorer == "audit":
+            controls = ()
+            scorer = replace(scorer, split=score.split, name="audit", calibration="none")
         # A score that is missing names no donors, so its key cannot be hashed again.
-        if score.controls and not self._is_key(score, scorer, own, donors):
+        key = score_key(scorer, own, donors, fingerprint, controls)
+        if score.controls and key != score.key:
             raise _CannotRecomputeError("of an earlier state of this run")
         job = ScoreJob(record, own, donors, score.simulator, fingerprint, score.key)
-        steps = self._run.score_steps(job)
+        steps = self._run.score_steps(job) if score.scorer == "simulation" else scorer.score(job)
         return _from_store(steps, lambda r: self._simulation(r, fingerprint))
-
-    def _is_key(
-        self, score: Score, scorer: SimulationScorer, own: Explanation, donors: Any
-    ) -> bool:
-        controls = self._run.controls_of(score.explainer)
-        simulator = self.facts["simulators"][score.simulator]
-        return score_key(scorer, own, donors, simulator, controls) == score.key
 
     def _simulation(self, request: SimulationRequest, fingerprint: str) -> Any:
         parts = self.store.get_simulation(simulation_key(request, fingerprint))
@@ -363,8 +361,10 @@ class StoredRun:
         )
 
     def _answer(self, request: Any, llm: str) -> Any:
-        from autointerp.llm.base import request_key
+        from autointerp.llm.base import Request, request_key
 
+        if not isinstance(request, Request):
+            raise _CannotRecomputeError("of texts that the subject ran, which are not kept")
         if self._cache is None:
             raise _CannotRecomputeError("of a judge whose answers are not kept")
         answer = self._cache.get(request_key(cast(Any, _Fingerprint(llm)), request))

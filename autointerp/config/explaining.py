@@ -26,6 +26,8 @@ EXPLAINER_KEYS: dict[str, tuple[str, ...]] = {
     "n2g": (),
     "fixed": ("path",),
     "best_of": ("of", "by"),
+    "revision": ("n_windows", "n_rounds", "n_texts", "sampling", "values", "reasoning", *_ASKING),
+    "token_change": ("strength", *_ASKING),
 }
 """Our own explainer types, and the keys that each of them reads."""
 
@@ -39,7 +41,8 @@ class ExplainerConfig(Stage):
     """`token_activation_pairs`, `highlights`, `summary`, `max_act_logits`, `contrastive`, `short`,
     `intervals` or `clusters` ask the language model; `top_tokens`, `token_lookup`,
     `promoted_tokens`, `n2g` and `fixed` need none; `best_of` chooses among the explanations of
-    others; or a third party's entry point."""
+    others; `revision` and `token_change` ask the language model and run the subject
+    (docs/interventions.md); or a third party's entry point."""
     n_windows: int | None = Field(default=None, ge=1, le=1000)
     """Most windows shown to the language model; the type's own number if left out."""
     sampling: Literal["interval", "decile", "top"] | None = None
@@ -51,6 +54,13 @@ class ExplainerConfig(Stage):
     """Whether the model thinks aloud first (`highlights`); not by default."""
     form: Literal["summary", "highlight", "highlight_summary", "values_summary"] | None = None
     """How texts and tokens are shown (`summary`)."""
+    n_rounds: int | None = Field(default=None, ge=1, le=3)
+    """Rounds of proposing texts, running them and revising (`revision`); 2 if left out."""
+    n_texts: int | None = Field(default=None, ge=1, le=20)
+    """Texts of either kind proposed in a round (`revision`); 5 if left out."""
+    strength: float | None = Field(default=None, gt=0)
+    """Multiple of its largest activation that a unit is clamped to (`token_change`); 1 if left
+    out."""
     n_contrast: int | None = Field(default=None, ge=1, le=1000)
     """Silent windows shown beside the active ones (`contrastive`); 5 if left out."""
     n_clusters: int | None = Field(default=None, ge=1, le=20)

@@ -23,9 +23,11 @@ from autointerp.explainers.intervals import Intervals
 from autointerp.explainers.max_act_logits import MaxActLogits
 from autointerp.explainers.n2g import N2G
 from autointerp.explainers.promoted_tokens import PromotedTokens
+from autointerp.explainers.revision import Revision
 from autointerp.explainers.short import Short
 from autointerp.explainers.summary import Summary
 from autointerp.explainers.token_activation_pairs import TokenActivationPairs
+from autointerp.explainers.token_change import TokenChanges
 from autointerp.explainers.token_lookup import TokenLookup
 from autointerp.explainers.top_tokens import TopTokens
 from autointerp.records import AutointerpError
@@ -48,9 +50,11 @@ __all__ = [
     "Intervals",
     "MaxActLogits",
     "PromotedTokens",
+    "Revision",
     "Short",
     "Summary",
     "TokenActivationPairs",
+    "TokenChanges",
     "TokenLookup",
     "TopTokens",
     "load_explainer",
@@ -74,6 +78,8 @@ EXPLAINERS: dict[str, type[Any]] = {
     "n2g": N2G,
     "fixed": Fixed,
     "best_of": BestOf,
+    "revision": Revision,
+    "token_change": TokenChanges,
 }
 """Our own, by the `type` in the config; their keys there are `config.EXPLAINER_KEYS`."""
 
