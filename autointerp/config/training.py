@@ -58,8 +58,8 @@ class SaeDictionaryConfig(Stage):
         from autointerp.units.sae.objectives import SaeSettings
 
         values: dict[str, Any] = self.model_dump()
-        lists: dict[str, Any] = {"groups": tuple(self.groups), "resample_at": tuple(self.resample_at)}
-        return SaeSettings(**(values | lists))
+        tuples: dict[str, Any] = {name: tuple(values[name]) for name in ("groups", "resample_at")}
+        return SaeSettings(**(values | tuples))
 
 
 class SaeTrainConfig(Stage):
@@ -101,3 +101,15 @@ class SaeTrainConfig(Stage):
     seed: int = 0
     threads: int | None = Field(default=None, ge=1)
     save_dtype: Literal["float32", "float16"] = "float16"
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Self:
+        if self.hook_out in (None, self.hook_point):
+            return self
+        for name, each in self.dictionaries.items():
+            if each.architecture in ("topk", "gated"):
+                raise ValueError(
+                    f"dictionaries.{name}: {each.architecture} transcoders cannot be written, "
+                    "since SAELens' layout has none; take batch_topk or jumprelu"
+                )
+        return self

@@ -1,7 +1,10 @@
 import json
 import random
+import subprocess
+import sys
 
 import pytest
+import torch
 
 from autointerp.config import SaeTrainConfig, parse_config
 from autointerp.recording.corpus import document_id
@@ -98,3 +101,71 @@ def test_held_out_documents_that_are_too_short_are_refused_before_any_training(s
     with pytest.raises(AutointerpError, match="none of the 1 held-out documents has 17 tokens"):
         train(settings, corpus=settings["corpus"] | {"path": str(short)}, held_out_share=0.02)
     assert not (tmp_path / "sae" / "checkpoint.safetensors").exists()
+
+
+def test_several_dictionaries_of_any_kind_share_one_pass(settings, tmp_path):
+    kinds = ("relu_l1", "relu_l1_april", "batch_topk", "gated", "jumprelu", "matryoshka")
+    wanted = {kind: DICTIONARY | {"architecture": kind} for kind in kinds}
+    saes = train(settings, dictionaries=wanted | {"wide": DICTIONARY | {"n_latents": 64}})
+    assert saes["wide"].n_latents == 64
+    for name, sae in saes.items():
+        assert load_sae(tmp_path / "sae" / name).fingerprint() == sae.fingerprint()
+        metrics = json.loads((tmp_path / "sae" / name / "metrics.json").read_text())
+        assert 0 <= metrics["dead_share"] <= 1 and metrics["n_tokens"] > 0
+        details = sae.metadata["training_architecture_details"]
+        assert details["architecture"] == (name if name in kinds else "topk")
+    assert saes["batch_topk"].architecture == "jumprelu"
+    table = (tmp_path / "sae" / "metrics.csv").read_text()
+    assert {line.split(",")[0] for line in table.splitlines()[1:]} == set(saes)
+    assert "<svg" in (tmp_path / "sae" / "progress.html").read_text()
+
+
+def test_a_transcoder_reads_one_place_and_writes_another(settings, tmp_path):
+    places = {"hook_point": "blocks.1.mlp.hook_in", "hook_out": "blocks.1.hook_mlp_out"}
+    wanted = {"into": DICTIONARY | {"architecture": "batch_topk", "learning_rate": 0.01}}
+    sae = train(settings, **places, dictionaries=wanted, warmup_steps=5)["into"]
+    assert (sae.hook_in, sae.hook_out) == tuple(places.values())
+    assert load_sae(tmp_path / "sae" / "into").hook_out == "blocks.1.hook_mlp_out"
+    metrics = json.loads((tmp_path / "sae" / "into" / "metrics.json").read_text())
+    assert metrics["explained_variance"] > 0
+
+
+def test_a_transcoder_that_no_layout_can_hold_is_refused_before_any_work(settings):
+    with pytest.raises(AutointerpError, match="topk transcoders cannot be written"):
+        train(settings, hook_out="blocks.1.hook_mlp_out")
+
+
+def test_kept_activations_are_removed_at_the_end(settings, tmp_path):
+    plain = train(settings)["small"]
+    kept = train(settings, keep_activations=True, output=str(tmp_path / "kept"))["small"]
+    assert not list((tmp_path / "kept").glob("activations*"))
+    # Rounded to bfloat16, so not the same, but as good.
+    torch.testing.assert_close(kept.W_dec, plain.W_dec, atol=0.1, rtol=0)
+
+
+def test_a_training_killed_at_any_moment_goes_on_to_the_same_result(settings, tmp_path):
+    """kill -9 again and again, at times of the clock, until it is through."""
+    wanted = {name: DICTIONARY | {"architecture": name} for name in ("topk", "batch_topk")}
+    changed = settings | {"dictionaries": wanted, "keep_activations": True, "n_tokens": 60_000}
+    whole = train(changed)
+    killed = changed | {"output": str(tmp_path / "killed"), "checkpoint_seconds": 0.0}
+    file = tmp_path / "killed.yaml"
+    file.write_text(json.dumps(killed))
+    command = [
+        sys.executable, "-c",
+        "import sys, os, signal, itertools\n"
+        "from autointerp.config import SaeTrainConfig, load_config\n"
+        "from autointerp.train import train_dictionaries\n"
+        "left = itertools.count(int(sys.argv[2]), -1)\n"
+        "def die(_):\n"
+        "    if next(left) <= 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "train_dictionaries(load_config(sys.argv[1], SaeTrainConfig), report=die)\n",
+        str(file),
+    ]  # fmt: skip
+    for reports in (1, 2, 1000):
+        code = subprocess.run([*command, str(reports)], timeout=120, check=False).returncode
+        assert code == (0 if reports == 1000 else -9)
+    for name, sae in whole.items():
+        again = load_sae(tmp_path / "killed" / name)
+        torch.testing.assert_close(again.W_enc, sae.W_enc, rtol=0, atol=0)
+        torch.testing.assert_close(again.W_dec, sae.W_dec, rtol=0, atol=0)

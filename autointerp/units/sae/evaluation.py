@@ -119,6 +119,10 @@ class SaeEvaluation:
         self._firings += (f != 0).sum(0).cpu().numpy()
         self._n += len(x)
 
+    def mean_target(self) -> Tensor:
+        """[d_out] mean of y so far."""
+        return torch.from_numpy(self._vectors["y"] / max(self._n, 1)).float()
+
     def metrics(self) -> SaeMetrics:
         """What was found on all tokens so far.
 

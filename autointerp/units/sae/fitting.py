@@ -317,7 +317,8 @@ def _kept(x: Tensor, y: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         kept &= y.norm(dim=1) <= schedule.max_norm * y.shape[1] ** 0.5
     if bool(kept.all()):
         return x, y
-    return (x[kept],) * 2 if y is x else (x[kept], y[kept])
+    shorter = x[kept]
+    return shorter, shorter if y is x else y[kept]
 
 
 def _of(stored: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -91,8 +91,12 @@ class SaeLatents:
         parts = hidden.split(_TOKEN_CHUNK)
         found: list[Sparse] = []
         start = n_active = 0
+        # One mask for all chunks: new memory costs more than the comparison does.
+        mask = torch.empty(
+            (min(_TOKEN_CHUNK, len(hidden)), last - first), dtype=torch.bool, device=hidden.device
+        )
         for part in parts:
-            own = self._sparse(part, first, last)
+            own = self._sparse(part, first, last, mask[: len(part)])
             found.append(Sparse(own.tokens + start, own.units, own.values))
             start += len(part)
             n_active += len(own.tokens)
@@ -106,19 +110,24 @@ class SaeLatents:
             torch.cat([part.values for part in found]),
         )
 
-    def _sparse(self, hidden: Tensor, first: int, last: int) -> Sparse:
-        """The latents that are not zero, in as few steps over all of them as there can be."""
+    def _sparse(self, hidden: Tensor, first: int, last: int, mask: Tensor) -> Sparse:
+        """The latents that are not zero, in as few steps over all of them as there can be.
+
+        Args:
+            mask: [n_tokens, last - first] bool, overwritten.
+        """
         if self.sae.architecture == "jumprelu" and self.sae.threshold is not None:
             # f = z where z > max(threshold, 0), else 0: as relu(z) where z > threshold.
             values = self.sae.pre_activations(hidden)[:, first:last]
             threshold = self.sae.threshold.clamp_min(0)
             threshold = threshold[first:last] if threshold.ndim else threshold
-            fired = values > threshold
+            torch.gt(values, threshold, out=mask)
         else:
             values = self.sae.encode(hidden)[:, first:last]
-            fired = values > 0
-        tokens, units = _places(fired)
-        return Sparse(tokens, units, values[tokens, units])
+            torch.gt(values, 0, out=mask)
+        tokens, units = _places(mask)
+        flat = tokens * values.shape[1] + units
+        return Sparse(tokens, units, values.reshape(-1).index_select(0, flat))
 
     def write_directions(self, indices: list[int]) -> Tensor | None:
         """Decoder rows, [len(indices), d_out]; `None` where its files hold no decoder."""

@@ -90,13 +90,14 @@ class TrainingLog:
         self._rows: list[Progress] = _read(self._csv)
         self._parts = sorted({part for row in self._rows for part in row.parts})
         self._paged = -math.inf
+        self._is_mine = False
 
     def add(self, now: Progress) -> None:
         """Take in one dictionary's progress."""
         # After a kill the steps since the last checkpoint come again.
         kept = [r for r in self._rows if r.name != now.name or r.n_tokens < now.n_tokens]
         parts = sorted({*self._parts, *now.parts})
-        is_new = len(kept) == len(self._rows) and parts == self._parts and self._csv.exists()
+        is_new = self._is_mine and len(kept) == len(self._rows) and parts == self._parts
         self._rows, self._parts = [*kept, now], parts
         if is_new:
             with self._csv.open("a", encoding="utf-8") as opened:
@@ -107,6 +108,7 @@ class TrainingLog:
             text = ",".join(header) + "\n" + self._lines(self._rows)
             partial.write_text(text, encoding="utf-8")
             partial.replace(self._csv)
+            self._is_mine = True
         for text in self._warnings.of(now) if self._warn else ():
             assert self._warn is not None
             self._warn(f"{now.name}: {text}")
@@ -143,7 +145,7 @@ def _read(path: Path) -> list[Progress]:
                 name, n_tokens = row["dictionary"], int(row["n_tokens"])
                 known = {"dictionary", "n_tokens", *COLUMNS}
                 parts = {k: float(v) for k, v in row.items() if k not in known and v}
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 continue
             rows.append(Progress(name, n_tokens, *values, parts=parts))
     return rows
