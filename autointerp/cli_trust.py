@@ -33,6 +33,50 @@ def register(app: typer.Typer, guarded: Guard) -> None:
         """Recompute all scores of a run from what it stored; exit code 1 where one differs."""
         guarded(lambda: _verify(run_folder, trace, tolerance, json_output))
 
+    @app.command()
+    def audit(
+        run_folder: RunFolder,
+        top: Annotated[
+            float, typer.Option("--top", help="Share of the units that are selected, by lift.")
+        ] = 0.25,
+        reference: Annotated[
+            bool, typer.Option(help="Score as many of the other units, for comparison.")
+        ] = True,
+        dry: Annotated[
+            bool, typer.Option("--dry", help="Say what it costs, and read nothing.")
+        ] = False,
+        json_output: JsonOption = False,
+    ) -> None:
+        """Score the best units once more, on documents held back: by how much do they fall?"""
+        guarded(lambda: _audit(run_folder, top, reference, dry, json_output))
+
+
+def _audit(folder: Path, top: float, reference: bool, dry: bool, as_json: bool) -> None:
+    from autointerp.audit import audit_run
+    from autointerp.cli import RichReporter
+
+    def say(costs: list[Any]) -> None:
+        for cost in costs:
+            money = "price unknown" if cost.most_usd is None else f"at most ${cost.most_usd:.4f}"
+            print(
+                f"{cost.simulator}: {cost.n_explanations} explanations, {cost.n_simulations} "
+                f"simulations, {cost.calls} calls, {cost.input_tokens:,} tokens, {money}",
+                file=sys.stderr,
+            )
+
+    with RichReporter(quiet=as_json) as reporter:
+        found = audit_run(
+            folder, top=top, reference=reference, dry=dry, reporter=reporter, on_cost=say
+        )
+    if as_json:
+        print(json.dumps(found, indent=2))
+    elif not dry:
+        from rich.console import Console
+
+        from autointerp.viewer.audit_table import audit_table
+
+        Console().print(audit_table(found))
+
 
 def _verify(folder: Path, trace: str | None, tolerance: float, as_json: bool) -> None:
     if trace:

@@ -1,0 +1,84 @@
+"""The best units are scored again on documents held back, and the reading is logged."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from autointerp.audit import _regression, audit_run
+from autointerp.cli import app
+from autointerp.records import AutointerpError, Score, Split, Status, UnitId
+from autointerp.runner import run
+from autointerp.store import RunStore
+from autointerp.verify import verify_run
+from tests.run_helpers import small_config
+
+EXPLAINERS = [{"name": "token_lookup", "type": "token_lookup"}]
+
+
+@pytest.fixture(scope="module")
+def audited(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audited")
+    config = small_config(folder, tiny_folder, explainers=EXPLAINERS, units={"sample": 6})
+    run(config)
+    return folder / "run"
+
+
+def test_a_dry_audit_says_the_cost_and_reads_nothing(audited: Path) -> None:
+    found = audit_run(audited, dry=True)
+    (cost,) = found["cost"]
+    assert cost["n_explanations"] == 4 and cost["n_simulations"] == 4 * 3
+    assert cost["most_usd"] == 0 and found["groups"] == []
+    assert not (audited / "audit_log.jsonl").exists()
+
+
+def test_selected_and_other_units_are_scored_on_audit_windows_and_verified(audited: Path) -> None:
+    found = audit_run(audited, top=0.3)
+    (group,) = found["groups"]
+    assert group["selected"]["n"] == group["reference"]["n"] == 2
+    for part in (group["selected"]["lift"], group["reference"]["score"]):
+        assert part["fallen_by"] == pytest.approx(part["test"] - part["audit"])
+    assert group["selected"]["lift"]["test"] > group["reference"]["lift"]["test"]
+    store = RunStore(audited)
+    scores = [score for score in store.scores() if score.scorer == "audit"]
+    store.close()
+    assert len(scores) == 4 and {score.split for score in scores} == {Split.AUDIT}
+    verified = verify_run(audited)
+    assert verified.is_exact and verified.n_recomputed == 6 + 4
+    assert json.loads((audited / "audit.json").read_text()) == found
+
+
+def test_every_reading_is_logged_and_the_second_computes_nothing(audited: Path) -> None:
+    audit_run(audited, top=0.3)
+    lines = (audited / "audit_log.jsonl").read_text().splitlines()
+    before = RunStore(audited).ledger_totals()
+    result = CliRunner().invoke(app, ["audit", str(audited), "--top", "0.3"])
+    assert result.exit_code == 0, result.output
+    after = (audited / "audit_log.jsonl").read_text().splitlines()
+    assert len(after) == len(lines) + 1 and len(json.loads(after[-1])["units"]) == 4
+    assert RunStore(audited).ledger_totals() == before
+
+
+def test_scores_of_pure_luck_fall_to_their_mean_when_the_best_are_chosen() -> None:
+    """test = audit = noise: the best quarter's mean on test is 1.27 sd, on audit 0."""
+    generator = np.random.default_rng(0)
+    test, audit = generator.normal(0, 0.1, (2, 4000))
+    base = Score(UnitId("u", 0), "", "e", "simulation", "s", 0.0, Status.OK, "k")
+    best = np.argsort(-test)[:1000]
+    pairs = [(replace(base, lift=test[i]), replace(base, lift=audit[i])) for i in best]
+    found = _regression(pairs, 0)["lift"]
+    assert found["test"] == pytest.approx(0.127, abs=0.005)
+    assert found["fallen_by"] == pytest.approx(0.127, abs=0.01)
+    assert found["interval"]["low"] < 0.127 < found["interval"]["high"]
+
+
+def test_a_folder_without_scores_and_a_wrong_share_are_refused(
+    audited: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(AutointerpError, match="holds no run"):
+        audit_run(tmp_path)
+    with pytest.raises(AutointerpError, match="top must be a share"):
+        audit_run(audited, top=1.5)
