@@ -2,10 +2,10 @@
 
     P(yes) = p(true) / (p(true) + p(false)),   mass = p(true) + p(false)
 
-at the token where each value of the answer begins (Paulo et al. 2024, section 3.3, with a floor on
-the mass: what lies on other words says nothing). Tokens are cut differently by every tokenizer, so
-an alternative counts for the value whose beginning it is: " true", "[true", "tr" and "True" for
-true.
+at the token where each value of the answer begins (as in the code of Paulo et al. 2024, with a
+floor on the mass: what lies on other words says nothing). Tokens are cut differently by every
+tokenizer, so an alternative counts for the value whose beginning it is: " true", "[true", "tr" and
+"True" for true.
 """
 
 import math
