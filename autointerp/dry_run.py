@@ -189,7 +189,7 @@ def made_up_unit(run: "Run", number: int, sequences: Sequence["TokenSequence"]) 
     generator = np.random.default_rng(derived_seed(run.config.seed, "dry run", number))
     unit = UnitId(source.name, number)
     records: list[ActivationRecord] = []
-    for split in (Split.EXPLAIN, Split.TEST):
+    for split in (Split.EXPLAIN, Split.CALIBRATE, Split.TEST):
         own = [one for one in sequences if one.split == split] or list(sequences)
         quota = run.design.quotas[split]
         strata = [Strata.TOP] * quota.top + [Strata.interval(8)] * quota.intervals

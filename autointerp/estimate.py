@@ -200,7 +200,10 @@ class _Estimator:
     def _sequences(self) -> list[Any]:
         run = self.run
         if run.store.corpus_key() == run.corpus_key:
-            return run.store.read_sequences()[0]
+            # Of one tokenizer: the others cut the same texts once more.
+            source = next(iter(run.parts.sources.values()), None)
+            name = None if source is None else run.parts.subject(source.subject).tokenizer_name
+            return run.store.read_sequences(name)[0]
         if not hasattr(self, "_made"):
             from autointerp.recording.corpus import sequences_of_corpus
 
@@ -404,8 +407,10 @@ class _Estimator:
         if self.seconds_per_token is None:
             return None
         share, _ = _blocks_read(self.run)
+        # Every subject reads the whole corpus, about as many tokens as the first.
+        passes = len({source.subject for source in self.run.parts.sources.values()})
         return sum(len(s.token_ids) for s in self._sequences()) * (
-            self.seconds_per_token * share * _RECORDING_OVERHEAD
+            self.seconds_per_token * share * _RECORDING_OVERHEAD * passes
         )
 
     def _disk(self) -> int:

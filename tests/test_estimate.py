@@ -49,6 +49,23 @@ def test_an_estimate_writes_nothing_and_asks_nobody(tiny_folder: Path, tmp_path:
     assert found.disk_bytes > 0 and found.hours is None
 
 
+def test_a_calibration_is_simulated_once_more_under_the_own_explanation(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    plain = small_config(tmp_path, tiny_folder, llm=hosted(tmp_path), scorers=DETECTION)
+    score = plain.score.model_copy(update={"calibration": "linear", "shuffled_donors": 2})
+    without = score.model_copy(update={"calibration": "none"})
+    calls = {
+        name: stage(
+            estimate_run(plain.model_copy(update={"score": settings}), timing=False), "simulation"
+        )
+        for name, settings in (("linear", score), ("none", without))
+    }
+    per_explainer = calls["none"].calls // 3  # its own explanation and two donors'
+    assert calls["linear"].calls == per_explainer * (3 + 1)
+    assert calls["linear"].input_tokens > calls["none"].input_tokens
+
+
 def test_money_is_tokens_times_the_price(tiny_folder: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, tiny_folder, llm=hosted(tmp_path), scorers=DETECTION)
     for name in ("explain", "detection"):
