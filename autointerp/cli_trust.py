@@ -50,6 +50,24 @@ def register(app: typer.Typer, guarded: Guard) -> None:
         """Score the best units once more, on documents held back: by how much do they fall?"""
         guarded(lambda: _audit(run_folder, top, reference, dry, json_output))
 
+    @app.command()
+    def selftest(json_output: JsonOption = False) -> None:
+        """The gates: does this program measure what it claims? Needs no model and no network."""
+        guarded(lambda: _selftest(json_output))
+
+
+def _selftest(as_json: bool) -> None:
+    from autointerp.gates import Gate, run_gates
+
+    def say(gate: Gate) -> None:
+        print(f"{gate.name:>6}  {gate.outcome:<8} {gate.claim}\n{'':16} {gate.found}", flush=True)
+
+    gates = run_gates(None if as_json else say)
+    if as_json:
+        print(json.dumps([vars(gate) for gate in gates], indent=2))
+    if any(gate.outcome == "failed" for gate in gates):
+        raise typer.Exit(1)
+
 
 def _audit(folder: Path, top: float, reference: bool, dry: bool, as_json: bool) -> None:
     from autointerp.audit import audit_run
