@@ -241,11 +241,20 @@ def check_judge(
         str, typer.Option("--model", help="The language model: smollm2, a folder or a hub id.")
     ] = "smollm2",
     prompt: Annotated[str | None, typer.Option("--prompt", help="Template in prompts/.")] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", help="Reports that --json printed: a table of judges instead."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Known-answer test: is this simulator fit to score explanations?"""
 
     def work() -> None:
+        if compare:
+            from autointerp.viewer.judge_table import comparison_table, read_reports
+
+            _console().print(comparison_table(read_reports(compare)))
+            return
         from rich.progress import Progress
 
         from autointerp.analysis.check_judge import check_judge

@@ -1,9 +1,15 @@
 """The table that `autointerp check-judge` prints."""
 
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from rich.console import Group
 from rich.table import Table
 
 from autointerp.analysis.check_judge import JudgeReport, Wins
+from autointerp.records import UsageError
 
 
 def judge_table(report: JudgeReport) -> Group:
@@ -28,6 +34,55 @@ def judge_table(report: JudgeReport) -> Group:
         f"{report.order_difference:.3g}."
     )
     return Group(table, notes)
+
+
+def comparison_table(reports: Sequence[Mapping[str, Any]]) -> Table:
+    """Judges side by side, the best first.
+
+    Args:
+        reports: what `check-judge --json` printed, each with the `file` it came from.
+    """
+    table = Table(title="judges on known answers", title_justify="left")
+    table.add_column("judge")
+    for name in ("margin", "AUC", "beats unrelated", "beats too broad", "beats too narrow"):
+        table.add_column(name, justify="right")
+    for name in ("missing", "seconds"):
+        table.add_column(name, justify="right")
+    for report in sorted(reports, key=lambda r: -(r["groups"][0]["margin"] or 0.0)):
+        whole = report["groups"][0]
+        table.add_row(
+            f"{report['judge']} ({report['file']})",
+            _number(whole["margin"]),
+            _number(whole["auc"]),
+            *(_wins(Wins(**whole["against"][n])) for n in ("unrelated", "broad", "narrow")),
+            f"{report['missing_share']:.1%}",
+            f"{report['seconds']:.0f}",
+        )
+    return table
+
+
+def read_reports(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Reports that `check-judge --json` printed into files.
+
+    Raises:
+        UsageError: naming a file that is none.
+    """
+    found: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            report = json.loads(file.read_text(encoding="utf-8"))
+            _ = report["judge"], report["missing_share"], report["seconds"]
+            whole = report["groups"][0]
+            _ = whole["margin"], whole["auc"]
+            for name in ("unrelated", "broad", "narrow"):
+                Wins(**whole["against"][name])
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise UsageError(
+                f"{str(file)!r} is no report of a judge ({error!r}): make one with autointerp "
+                "check-judge --json > FILE"
+            ) from error
+        found.append({**report, "file": file.name})
+    return found
 
 
 def _number(value: float | None) -> str:

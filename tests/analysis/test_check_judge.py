@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from autointerp.analysis.check_judge import check_judge
 from autointerp.analysis.known_answers import GROUPS, TEXTS, known_answers, oracle_of
+from autointerp.cli import app
 from autointerp.simulators import Constant, Inverted, NoisyOracle
 
 
@@ -83,3 +85,20 @@ def test_degenerate_units_are_not_judged(reports, answers):
         if answer.kind in ("constant", "zero"):
             assert all(np.ptp(truth) == 0 for truth in answer.truth)
             assert answer.expected_status == "undefined_truth"
+
+
+def test_judges_are_compared_from_their_reports_the_best_first(reports, tmp_path):
+    files = []
+    for name in ("constant", "oracle"):
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps(reports[name].as_dict()))
+    given = [part for file in files for part in ("--compare", str(file))]
+    result = CliRunner().invoke(app, ["check-judge", *given], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert 0 < result.output.index("oracle.json") < result.output.index("constant.json")
+
+
+def test_a_file_that_is_no_report_is_refused_by_name(tmp_path):
+    (tmp_path / "no.json").write_text("[]")
+    result = CliRunner().invoke(app, ["check-judge", "--compare", str(tmp_path / "no.json")])
+    assert result.exit_code == 2
