@@ -12,6 +12,8 @@ from autointerp.config import RunConfig, SaeTrainConfig, load_config, parse_conf
 from autointerp.config_docs import render
 from autointerp.recording.corpus import read_corpus
 from autointerp.runner import run
+from autointerp.scorers import SCORERS
+from autointerp.scorers.live import LiveScorer
 from autointerp.store import RunStore
 from autointerp.units import load_sae
 from tests.run_helpers import small_config, write_dictionary
@@ -33,6 +35,14 @@ def test_the_example_of_the_page_on_cost_is_valid() -> None:
     page = (ROOT / "docs" / "cost.md").read_text()
     (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "name: cost" in b)
     assert parse_config(yaml.safe_load(block), RunConfig, "docs/cost.md").name == "cost"
+
+
+def test_the_example_of_the_page_on_trust_is_valid() -> None:
+    page = (ROOT / "docs" / "trust.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    rest = {"corpus": {"path": "demo"}, "explainers": [{"name": "n2g", "type": "n2g"}]}
+    config = parse_config({**yaml.safe_load(block), **rest}, RunConfig, "docs/trust.md")
+    assert len(config.control_names) == 5
 
 
 def test_links_in_the_docs_lead_somewhere() -> None:
@@ -89,3 +99,18 @@ def test_the_sources_of_the_page_on_units_run(tiny_folder: Path, tmp_path: Path)
     # The page's last example, with what it reads.
     (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     exec(code.replace('"results/demo"', repr(str(tmp_path / "run"))), {})
+
+
+def test_the_page_on_interventions_names_what_touches_the_subject_and_its_config_is_valid() -> None:
+    page = (ROOT / "docs" / "interventions.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
+    live = {kind for kind, scorer in SCORERS.items() if issubclass(scorer, LiveScorer)}
+    assert {*live, "responsiveness", "purity", "revision", "token_change"} == rows
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    config = {
+        "sources": {"mine": {"type": "recorded", "path": "x"}},
+        "explainers": [{"name": "tokens", "type": "top_tokens"}],
+        **yaml.safe_load(block),
+    }
+    used = {scorer.type for scorer in parse_config(config, RunConfig, "page").scorers}
+    assert used == {*live, "responsiveness", "purity"}

@@ -31,6 +31,7 @@ def test_all_explainers_in_one_run(tiny_folder: Path, tmp_path: Path):
     explainers = [
         {"name": kind, "type": kind, **({"path": str(texts)} if kind == "fixed" else {}),
          **({"of": ["top_tokens", "promoted_tokens", "fixed"]} if kind == "best_of" else {}),
+         **({"n_rounds": 1, "n_texts": 1} if kind == "revision" else {}),
          **({"max_new_tokens": 3} if "max_new_tokens" in keys else {})}
         for kind, keys in EXPLAINER_KEYS.items()
     ]  # fmt: skip

@@ -47,3 +47,23 @@ def test_a_run_stores_a_score_or_says_why_not(scorers, tiny_folder, tmp_path):
         known = [score for score in scores if score.value is not None]
         assert {score.scorer for score in known} >= {"injection", "ablation", "steered"}
         assert all(score.lift is not None for score in known)
+
+
+def test_explainers_that_touch_the_subject_work_in_a_run(tiny_folder, tmp_path):
+    dictionary = write_dictionary(tmp_path / "sae")
+    config = small_config(
+        tmp_path,
+        tiny_folder,
+        sources={"features": {"type": "sae", "path": str(dictionary)}},
+        units={"sample": 2},
+        explainers=[
+            {"name": "revised", "type": "revision", "n_rounds": 1, "n_texts": 1, "n_windows": 2},
+            {"name": "changed", "type": "token_change", "max_new_tokens": 5},
+        ],
+        scorers=[{"name": "injection", "type": "injection", "n_windows": 4}],
+    )
+    run(config, until="explain")
+    store = RunStore(tmp_path / "run")
+    counts = store.count("explanations")
+    store.close()
+    assert sum(counts.values()) == 4
