@@ -17,6 +17,7 @@ from autointerp.llm.base import Request, Response, ResponseStatus, Usage
 from autointerp.records import (
     ActivationRecord,
     Explanation,
+    Simulation,
     Split,
     Status,
     Strata,
@@ -26,6 +27,7 @@ from autointerp.records import (
     Window,
     derived_seed,
 )
+from autointerp.simulators.base import SimulationRequest
 
 if TYPE_CHECKING:
     from autointerp.records import Sequence as TokenSequence
@@ -141,9 +143,22 @@ def drive_dry(steps: Generator[Sequence[Any], Sequence[Any], T]) -> tuple[T, lis
             if hasattr(request, "made_up"):
                 answers.append(request.made_up())
                 continue
+            if isinstance(request, SimulationRequest):
+                answers.append(_made_up_simulations(request))
+                continue
             text = made_up_answer(request)
             asked.append(Asked(request, text))
             answers.append(Response(text, ResponseStatus.OK, Usage()))
+
+
+def _made_up_simulations(request: SimulationRequest) -> list[Simulation]:
+    """Levels that vary, one for every token."""
+    found: list[Simulation] = []
+    for tokens in request.sequences:
+        levels = np.arange(len(tokens), dtype=np.float32) % 10
+        known = np.ones(len(tokens), bool)
+        found.append(Simulation(levels, known, known.astype(np.float32)))
+    return found
 
 
 def made_up_answer(request: Request) -> str:

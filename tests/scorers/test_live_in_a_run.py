@@ -2,6 +2,7 @@
 
 import pytest
 
+from autointerp.estimate import estimate_run
 from autointerp.records import Status
 from autointerp.runner import run
 from autointerp.store import RunStore
@@ -19,6 +20,21 @@ JUDGED = [
     {"name": "responsive", "type": "responsiveness", "negatives": ["silent"]},
     {"name": "pure", "type": "purity", "negatives": ["silent"]},
 ]
+
+
+def test_a_run_is_estimated_from_the_requests_that_cost_tokens(tiny_folder, tmp_path):
+    dictionary = write_dictionary(tmp_path / "sae")
+    config = small_config(
+        tmp_path,
+        tiny_folder,
+        sources={"features": {"type": "sae", "path": str(dictionary)}},
+        explainers=[{"name": "top_tokens", "type": "top_tokens"}],
+        scorers=[*FREE, *JUDGED],
+        units={"sample": 3},
+    )
+    stages = {stage.stage for stage in estimate_run(config, timing=False).stages}
+    assert {scorer["name"] for scorer in JUDGED} <= stages
+    assert not {"injection", "ablation"} & stages
 
 
 @pytest.mark.parametrize("scorers", [FREE, JUDGED])
