@@ -282,14 +282,16 @@ class _Estimator:
             return self._ask_simulator(simulator, len(in_words))
         count = getattr(simulator, "count_tokens", None)
         n_donors = min(self.config.score.shuffled_donors, max(0, self.n_units - 1))
-        tokens = 0
+        tokens = calls = 0
         for record in self.sample:
-            windows = [w for w in record.of(Split.TEST) if w.stratum != Strata.RANDOM]
-            if count is not None and windows:
-                tokens += count([(TYPICAL_EXPLANATION, [w.tokens for w in windows])])
-        per_unit = tokens / len(self.sample)
-        calls = self.n_units * (len(in_words) * (1 + n_donors) + self._n_control_texts())
-        total = round(per_unit * calls)
+            for split, times in self._simulated_splits(len(in_words), n_donors):
+                windows = [w for w in record.of(split) if w.stratum != Strata.RANDOM]
+                if windows:
+                    calls += times
+                    texts = [(TYPICAL_EXPLANATION, [w.tokens for w in windows])]
+                    tokens += times * (count(texts) if count is not None else 0)
+        scale = self.n_units / len(self.sample)
+        calls, total = round(calls * scale), round(tokens * scale)
         seconds = None if self.seconds_per_token is None else total * self.seconds_per_token
         return [
             StageEstimate(
@@ -306,12 +308,21 @@ class _Estimator:
         n_donors = min(self.config.score.shuffled_donors, max(0, self.n_units - 1))
         asked: list[Asked] = []
         for record in self.sample:
-            windows = [w for w in record.of(Split.TEST) if w.stratum != Strata.RANDOM]
-            steps = simulator.steps(TYPICAL_EXPLANATION, [w.tokens for w in windows])
-            for one in drive_dry(steps)[1]:
-                one.answer = simulator.typical_answer(one.request, one.answer)
-                asked += [one] * (n_explainers * (1 + n_donors) + self._n_control_texts())
+            for split, times in self._simulated_splits(n_explainers, n_donors):
+                windows = [w for w in record.of(split) if w.stratum != Strata.RANDOM]
+                steps = simulator.steps(TYPICAL_EXPLANATION, [w.tokens for w in windows])
+                for one in drive_dry(steps)[1] if windows else ():
+                    one.answer = simulator.typical_answer(one.request, one.answer)
+                    asked += [one] * times
         return self._stage("simulation", asked, 1)
+
+    def _simulated_splits(self, n_explainers: int, n_donors: int) -> list[tuple[Split, int]]:
+        """Which windows of a unit are simulated, and under how many texts."""
+        splits = [(Split.TEST, n_explainers * (1 + n_donors) + self._n_control_texts())]
+        if self.config.score.calibration != "none":
+            # Calibrations are fitted on these, under the own explanation.
+            splits.append((Split.CALIBRATE, n_explainers))
+        return splits
 
     def _n_control_texts(self) -> int:
         """Texts of controls: simulated once a unit, whatever explainers there are."""

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autointerp.cli import app
+from autointerp.config import QuotaConfig
 from autointerp.dry_run import drive_dry, made_up_answer, rule_counter
 from autointerp.estimate import RunEstimate, estimate_run
 from autointerp.llm import Message, Request
@@ -53,6 +54,10 @@ def test_a_calibration_is_simulated_once_more_under_the_own_explanation(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
     plain = small_config(tmp_path, tiny_folder, llm=hosted(tmp_path), scorers=DETECTION)
+    assert plain.record.design.quotas is not None
+    plain.record.design.quotas["calibrate"] = QuotaConfig(
+        top=1, intervals=1, hard=0, silent=1, random=0
+    )
     score = plain.score.model_copy(update={"calibration": "linear", "shuffled_donors": 2})
     without = score.model_copy(update={"calibration": "none"})
     calls = {
