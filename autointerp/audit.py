@@ -231,11 +231,12 @@ def _cost(run: Run, simulator: Simulator, n: int, pairs: Sequence[Any]) -> Audit
     price = load_prices(run.config.llm.prices).find(model, vendor=vendor)
     asked = [one.request for pair in pairs for one in drive_dry(simulator.steps(*pair))[1]]
     prompts = [counter.prompt(request) for request in asked]
-    usd = (
-        sum(price.usd(Usage(p, 0, r.max_tokens)) for p, r in zip(prompts, asked, strict=True))
-        if price
-        else None
-    )
+    each = [
+        price.usd(Usage(p, 0, r.max_tokens)) if price else None
+        for p, r in zip(prompts, asked, strict=True)
+    ]
+    known = [one for one in each if one is not None]
+    usd = sum(known) if len(known) == len(each) else None
     return AuditCost(simulator.name, n, len(pairs), len(asked), sum(prompts), usd)
 
 
