@@ -81,6 +81,53 @@ def register(app: typer.Typer, guarded: Callable[[Callable[[], None]], None]) ->
 
         guarded(work)
 
+    @app.command()
+    def plan(  # pyright: ignore[reportUnusedFunction]
+        effect: Annotated[
+            float, typer.Option("--effect", help="What is to be seen, in lift, such as 0.1.")
+        ],
+        run: Annotated[
+            Path | None,
+            typer.Argument(help="A finished pilot run; assumed variances if left out."),
+        ] = None,
+        question: Annotated[
+            str,
+            typer.Option("--question", help="groups (two sources), paired (two explainers of the "
+                         "same units) or mean (one lift against 0)."),
+        ] = "groups",
+        power: Annotated[float, typer.Option("--power", help="Chance of seeing it.")] = 0.8,
+        alpha: Annotated[float, typer.Option("--alpha", help="Level of the test.")] = 0.05,
+        explainer: ExplainerOption = None,
+        source: SourceOption = None,
+        scorer: Annotated[
+            str | None, typer.Option("--scorer", help="Of the pilot; the headline's if left out.")
+        ] = None,
+        json_output: JsonOption = False,
+    ) -> None:  # fmt: skip
+        """Units and windows that a difference needs to be seen, from a pilot run or without one."""
+
+        def work() -> None:
+            from autointerp.analysis.planning import as_question, plan
+
+            found = plan(
+                run,
+                effect=effect,
+                power=power,
+                alpha=alpha,
+                question=as_question(question),
+                explainers=explainer or (),
+                sources=source or (),
+                scorer=scorer,
+            )
+            if json_output:
+                print(json.dumps(found.as_json(), allow_nan=False))
+                return
+            from autointerp.viewer.plan_table import plan_table
+
+            _console().print(plan_table(found))
+
+        guarded(work)
+
 
 def _console() -> Any:
     from rich.console import Console

@@ -1,5 +1,6 @@
 """Means over units, with everything that is missing from them counted beside them."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -62,8 +63,8 @@ def _scorer(results: RunResults, facts: ScorerFacts) -> dict[str, Any]:
     return {
         "type": facts.type,
         "metric": facts.metric,
-        "low": facts.low,
-        "high": facts.high,
+        "low": _finite(facts.low),
+        "high": _finite(facts.high),
         "chance": facts.chance,
         "best_explainer": best_explainer(results),
         "sources": {source: _source(results, source, facts) for source in results.sources},
@@ -190,9 +191,14 @@ def _worst_case(
     n, total = len(values) + n_unknown, sum(values)
     return {
         "n_unknown": n_unknown,
-        "low": (total + n_unknown * possible[0]) / n,
-        "high": (total + n_unknown * possible[1]) / n,
+        "low": _finite((total + n_unknown * possible[0]) / n),
+        "high": _finite((total + n_unknown * possible[1]) / n),
     }
+
+
+def _finite(value: float) -> float | None:
+    """`None` for a score without an end: a gain in nats can be anything."""
+    return value if math.isfinite(value) else None
 
 
 def _positive(lifts: Sequence[float]) -> dict[str, Any]:

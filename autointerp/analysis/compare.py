@@ -212,8 +212,8 @@ def _worst_case(a: Side, b: Side, lift_range: tuple[float, float]) -> dict[str, 
     return {
         "n_unknown_a": a.n_unknown,
         "n_unknown_b": b.n_unknown,
-        "low": low_a - high_b,
-        "high": high_a - low_b,
+        "low": low_a - high_b if math.isfinite(low_a - high_b) else None,
+        "high": high_a - low_b if math.isfinite(high_a - low_b) else None,
     }
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,7 +166,11 @@ def _scorers(runs: Sequence[LoadedRun], names: Sequence[str]) -> dict[str, tuple
     for name in wanted:
         if name not in known:
             raise UsageError(f"there is no scorer {name!r}; there are {', '.join(known)}, and all")
-    ranges = {name: float(known[name]["high"]) - float(known[name]["low"]) for name in wanted}
+    ends = {name: (known[name].get("low"), known[name].get("high")) for name in wanted}
+    ranges = {
+        name: math.inf if low is None or high is None else float(high) - float(low)
+        for name, (low, high) in ends.items()
+    }
     return {name: (-width, width) for name, width in ranges.items()}
 
 

@@ -115,6 +115,11 @@ class RunResults:
         if scorer == SIMULATION:
             return self
         units = tuple(
-            replace(unit, scores=unit.scores_by(scorer), simulations={}) for unit in self.units
+            replace(unit, scores=self._every_explainer(unit.scores_by(scorer)), simulations={})
+            for unit in self.units
         )
         return replace(self, units=units)
+
+    def _every_explainer(self, scores: Mapping[str, Score]) -> Mapping[str, Score]:
+        """A score of the unit, kept under no explainer, is the same for all of them."""
+        return dict.fromkeys(self.explainers, scores[""]) if "" in scores else scores

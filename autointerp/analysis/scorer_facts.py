@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from autointerp.records import Score
 
@@ -35,18 +36,25 @@ class ScorerFacts:
         return self.low - self.high, self.high - self.low
 
 
-_KNOWN: dict[str, tuple[str, float, float, float | None]] = {
-    "simulation": ("correlation", -1.0, 1.0, 0.0),
-    "detection": ("average precision", 0.0, 1.0, None),
-}
-"""Type → metric, ends, chance. Other types say so in the details of their scores."""
-
-_UNKNOWN = ("score", -1.0, 1.0, None)
+_SIMULATION = ("correlation", -1.0, 1.0, 0.0)
 
 
 def scorer_facts(name: str, kind: str) -> ScorerFacts:
-    """The facts of a scorer called `name` of type `kind`."""
-    return ScorerFacts(name, kind, *_KNOWN.get(kind, _UNKNOWN))
+    """The facts of a scorer called `name` of type `kind`.
+
+    Our own scorers say their metric and its ends themselves. Of a third party's nothing is known,
+    and its worst cases are those of a correlation.
+    """
+    if kind == "simulation":
+        return ScorerFacts(name, kind, *_SIMULATION)
+    from autointerp.scorers import SCORERS
+
+    scorer = SCORERS.get(kind)
+    metric: Any = getattr(scorer, "metric", "score")
+    low, high = getattr(scorer, "bounds", (-1.0, 1.0))
+    return ScorerFacts(
+        name, kind, metric if isinstance(metric, str) else "score", float(low), float(high), None
+    )
 
 
 def chance_of(score: Score) -> float | None:
