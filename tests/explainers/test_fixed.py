@@ -107,7 +107,7 @@ def test_every_type_of_the_config_can_be_loaded_with_every_key_it_reads(kind, tm
         "language": "German", "n_tokens": 3, "path": str(file), "max_new_tokens": 9,
         "temperature": 0.5,
     }  # fmt: skip
-    needed = {"path": str(file)} if kind == "fixed" else {}
+    needed = {"fixed": {"path": str(file)}, "best_of": {"of": ["other"]}}.get(kind, {})
     plain = load_explainer(ExplainerConfig(name="mine", type=kind, **needed))
     assert plain.name == "mine"
     for key in EXPLAINER_KEYS[kind]:

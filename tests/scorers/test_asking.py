@@ -18,13 +18,15 @@ MALFORMED: list[str | Response] = [
     *("", " ", "\n", "null", "true", "0", "[]", "{}", '"yes"', "[true]", "[[1]]", "yes", "1, 0, 1"),
     *('{"answers": []}', '{"answers": null}', '{"answers": {}}', '{"answers": "yes"}'),
     *('{"answers": ["yes"]}', '{"answers": [2.5]}', '{"answers": [-1]}', '{"answers": [99]}'),
-    *('{"answers": [null]}', '{"answers": [NaN]}', '{"answers": [Infinity]}', '{"answers": [1e99]}'),
+    *('{"answers": [null]}', '{"answers": [NaN]}', '{"answers": [Infinity]}'),
+    '{"answers": [1e99]}',
     *('{"answers": [[true]]}', '{"answers": [true], "why": 1}', '{"Answers": [true]}'),
     *('{"answers": [true', '{"answers": true]}', "{'answers': [true]}", '{"answers": [True]}'),
     *('Here: {"answers": [true]}', '{"answers": [true]} as asked', '{"answers": [true]}\n{}'),
     *('```json\n{"answers": [true]', "```", "I'm sorry, I cannot.", "{" * 100, "[" * 20_000),
     *('{"answers": [true], "answers": [false]}', '{"answers": ["1"]}', "\u0000", "🙂"),
-    *('{"answers": [[[[]]]]}', '{"answers": [[9,9,9]]}', '{"answers": [' + "true," * 500 + "true]}"),
+    *('{"answers": [[[[]]]]}', '{"answers": [[9,9,9]]}'),
+    '{"answers": [' + "true," * 500 + "true]}",
     *('{"answers": [0.5, 0.5]}', '{"answers": "[true, false]"}', "<text 1>yes</text 1>"),
     Response(None, ResponseStatus.EMPTY),
     Response(None, ResponseStatus.REFUSED, reason="policy"),
@@ -44,7 +46,7 @@ def scorer_of(kind: str, **options):
 
 
 def values_of(kind: str, request, give) -> list:
-    """Answers of the right form, each value from `give(place)`; yes and no where it asks for them."""
+    """Answers of the right form, each from `give(place)`; yes and no where it asks for them."""
     n = n_asked(request)
     if kind == "bricken60":
         length = request.schema["properties"]["answers"]["items"]["minItems"]
