@@ -31,7 +31,7 @@ from autointerp.records import (
 )
 from autointerp.runner import Run, score_key
 from autointerp.scorers import ScoreJob, load_scorer
-from autointerp.scorers.simulation import IMPORTED_DESIGN, simulation_key
+from autointerp.scorers.simulation import IMPORTED_DESIGN, SimulationScorer, simulation_key
 from autointerp.simulators import SimulationRequest
 from autointerp.store import RunStore
 
@@ -82,7 +82,7 @@ class Verification:
         return found | {"not_recomputed": dict(self.not_recomputed), "is_exact": self.is_exact}
 
 
-class _CannotRecomputeError(Exception):
+class CannotRecomputeError(Exception):
     """This score cannot be computed again: says why, for a count."""
 
 
@@ -106,7 +106,7 @@ def verify_run(folder: str | Path, tolerance: float = TOLERANCE) -> Verification
                     if record is None:
                         record = stored.record(unit)
                     again = stored.recompute(score, record)
-                except _CannotRecomputeError as why:
+                except CannotRecomputeError as why:
                     found.not_recomputed[str(why)] += 1
                     continue
                 _compare(found, score, again, tolerance)
@@ -189,10 +189,14 @@ class StoredRun:
                 "run it to its end first"
             )
         self.facts: dict[str, Any] = facts
-        self._run = Run(self.config, Silent(), None)
+        self.run = Run(self.config, Silent(), None)
         self._rates: dict[str, dict[UnitId, float]] = {}
 
     # ------------------------------------------------------------------ links
+
+    def simulation_scorer(self, unit: UnitId) -> SimulationScorer:
+        """What scored a unit by simulation."""
+        return self.run.scorer_of(unit)
 
     def broken_links(self) -> list[str]:
         """Keys of corpus and records that are not the hash of what the folder says of them."""
@@ -202,7 +206,7 @@ class StoredRun:
             broken.append(
                 f"corpus.parquet has the key {self.store.corpus_key()}, provenance.json {corpus}"
             )
-        if self._run.design.key() != self._design_key:
+        if self.run.design.key() != self._design_key:
             broken.append("the sampling design of config.yaml is not the one in provenance.json")
         for name in self.config.sources:
             says, hashed = self.records_key(name), self.records_hash(name)
@@ -286,21 +290,21 @@ class StoredRun:
     def record(self, unit: UnitId) -> UnitRecord:
         """The stored record of a unit."""
         if unit.source not in self.config.sources:
-            raise _CannotRecomputeError("of a source that the config no longer has")
+            raise CannotRecomputeError("of a source that the config no longer has")
         try:
             return next(iter(self.store.read_units([unit])))
         except AutointerpError:
-            raise _CannotRecomputeError("of a unit that is no longer recorded") from None
+            raise CannotRecomputeError("of a unit that is no longer recorded") from None
 
     def recompute(self, score: Score, record: UnitRecord) -> Score:
         """A score, computed again from what is stored."""
         if score.status == Status.FAILED:
-            raise _CannotRecomputeError("failed: there is nothing to compute them from")
+            raise CannotRecomputeError("failed: there is nothing to compute them from")
         if not score.explainer:
-            raise _CannotRecomputeError("of a unit itself, without an explanation")
+            raise CannotRecomputeError("of a unit itself, without an explanation")
         own = self.store.get_explanation(score.explanation_key)
         if own is None or self.explanation_link(own) is None:
-            raise _CannotRecomputeError("of an earlier state of this run")
+            raise CannotRecomputeError("of an earlier state of this run")
         donors = tuple(self._donors(score))
         if score.scorer in ("simulation", "audit"):
             return self._simulated(score, record, own, donors)
@@ -311,7 +315,7 @@ class StoredRun:
             if control.name == "shuffled":
                 donor = self.store.get_explanation(control.explanation_key)
                 if donor is None:
-                    raise _CannotRecomputeError("of donors whose explanations are gone")
+                    raise CannotRecomputeError("of donors whose explanations are gone")
                 yield donor
 
     def _simulated(
@@ -319,24 +323,29 @@ class StoredRun:
     ) -> Score:
         fingerprint = self.facts["simulators"].get(score.simulator)
         if fingerprint is None:
-            raise _CannotRecomputeError("of a simulator that the config no longer has")
-        scorer = self._run.scorer_of(score.unit)
-        controls = self._run.controls_of(score.explainer)
+            raise CannotRecomputeError("of a simulator that the config no longer has")
+        scorer = self.run.scorer_of(score.unit)
+        controls = self.run.controls_of(score.explainer)
         if score.scorer == "audit":
             controls = ()
             scorer = replace(scorer, split=score.split, name="audit", calibration="none")
         # A score that is missing names no donors, so its key cannot be hashed again.
         key = score_key(scorer, own, donors, fingerprint, controls)
         if score.controls and key != score.key:
-            raise _CannotRecomputeError("of an earlier state of this run")
+            raise CannotRecomputeError("of an earlier state of this run")
         job = ScoreJob(record, own, donors, score.simulator, fingerprint, score.key)
-        steps = self._run.score_steps(job) if score.scorer == "simulation" else scorer.score(job)
-        return _from_store(steps, lambda r: self._simulation(r, fingerprint))
+        steps = self.run.score_steps(job) if score.scorer == "simulation" else scorer.score(job)
+        return from_store(steps, lambda r: self.simulation(r, fingerprint))
 
-    def _simulation(self, request: SimulationRequest, fingerprint: str) -> Any:
+    def simulation(self, request: SimulationRequest, fingerprint: str) -> Any:
+        """The stored answer of a simulator.
+
+        Raises:
+            CannotRecomputeError: where there is none.
+        """
         parts = self.store.get_simulation(simulation_key(request, fingerprint))
         if parts is None:
-            raise _CannotRecomputeError("of simulations that are not stored")
+            raise CannotRecomputeError("of simulations that are not stored")
         return parts
 
     def _judged(
@@ -344,32 +353,37 @@ class StoredRun:
     ) -> Score:
         from autointerp.llm.repair import repairing
 
-        settings = next((s for s in judges(self._run) if s.name == score.scorer), None)
+        settings = next((s for s in judges(self.run) if s.name == score.scorer), None)
         llm = self.facts.get("llm")
         if settings is None or llm is None:
-            raise _CannotRecomputeError("of a scorer that the config no longer has")
+            raise CannotRecomputeError("of a scorer that the config no longer has")
         imported = self.config.sources[score.unit.source].type == "recorded"
-        design = IMPORTED_DESIGN if imported else self._run.design.name
+        design = IMPORTED_DESIGN if imported else self.run.design.name
         scorer = load_scorer(settings, self.config.score, design, self.config.seed)
-        controls = judged_controls(self._run, scorer, score.explainer)
+        controls = judged_controls(self.run, scorer, score.explainer)
         if score.controls and judged_key(scorer, own, donors, llm, controls) != score.key:
-            raise _CannotRecomputeError("of an earlier state of this run")
+            raise CannotRecomputeError("of an earlier state of this run")
         others = others_of(scorer, donors, {d.unit: self.record(d.unit) for d in donors})
         job = ScoreJob(record, own, donors, score.simulator, llm, score.key, others)
-        return _from_store(
-            repairing(judged_steps(self._run, scorer, job)), lambda r: self._answer(r, llm)
+        return from_store(
+            repairing(judged_steps(self.run, scorer, job)), lambda r: self.answer(r, llm)
         )
 
-    def _answer(self, request: Any, llm: str) -> Any:
+    def answer(self, request: Any, llm: str) -> Any:
+        """The kept answer of a language model.
+
+        Raises:
+            CannotRecomputeError: where there is none.
+        """
         from autointerp.llm.base import Request, request_key
 
         if not isinstance(request, Request):
-            raise _CannotRecomputeError("of texts that the subject ran, which are not kept")
+            raise CannotRecomputeError("of texts that the subject ran, which are not kept")
         if self._cache is None:
-            raise _CannotRecomputeError("of a judge whose answers are not kept")
+            raise CannotRecomputeError("of a judge whose answers are not kept")
         answer = self._cache.get(request_key(cast(Any, _Fingerprint(llm)), request))
         if answer is None:
-            raise _CannotRecomputeError("of a judge whose answers are not kept")
+            raise CannotRecomputeError("of a judge whose answers are not kept")
         return answer
 
     @cached_property
@@ -391,8 +405,8 @@ class _Fingerprint:
     fingerprint: str
 
 
-def _from_store(steps: Any, answer: Any) -> Score:
-    """Run a score with answers that are looked up."""
+def from_store(steps: Any, answer: Any) -> Any:
+    """What steps return, with answers that are looked up."""
     answers: list[Any] | None = None
     while True:
         try:

@@ -414,7 +414,7 @@ class Judging:
     def _score(
         self, job: ScoreJob, plan: Plan, arms: Sequence[Arm], answers: Sequence[Response]
     ) -> Score:
-        heard = self._heard(plan, arms, answers)
+        heard = self.heard(plan, arms, answers)
         known = [~np.isnan(one.answers) for one in heard]
         usable = [
             int((k & known[0]).sum()) >= MIN_KNOWN_SHARE * max(1, int(known[0].sum()))
@@ -489,7 +489,7 @@ class Judging:
             "own_output_tokens": sum(usage.output_tokens for usage in spent[:n_own]),
         }
 
-    def _heard(self, plan: Plan, arms: Sequence[Arm], answers: Sequence[Response]) -> list[Heard]:
+    def heard(self, plan: Plan, arms: Sequence[Arm], answers: Sequence[Response]) -> list[Heard]:
         """What every arm's answers say."""
         heard: list[Heard] = []
         found = iter(answers)
