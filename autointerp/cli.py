@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from autointerp.cli_analysis import register as register_analysis
+from autointerp.cli_exchange import register as register_exchange
 from autointerp.cli_sae import sae_app
 from autointerp.cli_simulator import simulator_app
 from autointerp.cli_steer import register as register_steer
@@ -476,6 +477,7 @@ def _said(error: Exception) -> str:
 register_analysis(app, _guarded)
 register_trust(app, _guarded)
 register_steer(app, _guarded)
+register_exchange(app, _guarded)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Explanations and records for other programs, and back."""
