@@ -194,10 +194,6 @@ class StoredRun:
 
     # ------------------------------------------------------------------ links
 
-    def simulation_scorer(self, unit: UnitId) -> SimulationScorer:
-        """What scored a unit by simulation."""
-        return self.run.scorer_of(unit)
-
     def broken_links(self) -> list[str]:
         """Keys of corpus and records that are not the hash of what the folder says of them."""
         broken: list[str] = []
@@ -286,6 +282,10 @@ class StoredRun:
         return load_explainer(settings, self.config.seed).fingerprint if settings else None
 
     # ------------------------------------------------------------------ scores
+
+    def simulation_scorer(self, unit: UnitId) -> SimulationScorer:
+        """What scored a unit by simulation."""
+        return self.run.scorer_of(unit)
 
     def record(self, unit: UnitId) -> UnitRecord:
         """The stored record of a unit."""
