@@ -112,6 +112,25 @@ _SUMMARY_COLUMNS: tuple[str, ...] = (
 )
 
 
+class _UnitPlaces:
+    """Row and row group of the windows of every unit of a source: 20 MB for a million units."""
+
+    def __init__(self, table: pa.Table) -> None:
+        codes = _codes(table)
+        self._order = np.argsort(codes).astype(np.int32)
+        self._codes = codes[self._order]
+        self._groups = table["row_group"].to_numpy()
+
+    def of(self, unit: UnitId) -> tuple[int, int] | None:
+        """Its row and its windows' row group, -1 for none; `None` where it was not recorded."""
+        code = unit.index * 2 + (unit.polarity < 0)
+        at = int(np.searchsorted(self._codes, code))
+        if at == len(self._codes) or self._codes[at] != code:
+            return None
+        place = int(self._order[at])
+        return place, int(self._groups[place])
+
+
 class RunStore:
     """One run's folder. Open it with `lock()` to write."""
 
@@ -119,9 +138,8 @@ class RunStore:
         self.folder = Path(folder)
         self._database: sqlite3.Connection | None = None
         self._ledger: Ledger | None = None
-        self._groups: dict[str, dict[tuple[int, int], tuple[int, int]]] = {}
+        self._groups: dict[str, _UnitPlaces] = {}
         self._files: dict[str, RowGroups] = {}
-        """Source → index and polarity of a unit → its row and its windows' row group."""
         self._outputs: dict[str, OutputSideFile | None] = {}
 
     @property
@@ -289,16 +307,11 @@ class RunStore:
             statistics = self.records_folder / f"{unit.source}.statistics.parquet"
             check_schema(statistics)
             columns = ["index", "polarity", "row_group"]
-            table = read_table(statistics, columns)
-            places = zip(*(table[name].to_pylist() for name in columns), strict=True)
-            self._groups[unit.source] = {
-                (number, polarity): (place, group)
-                for place, (number, polarity, group) in enumerate(places)
-            }
-        index = self._groups[unit.source]
-        if (unit.index, unit.polarity) not in index:
+            self._groups[unit.source] = _UnitPlaces(read_table(statistics, columns))
+        found = self._groups[unit.source].of(unit)
+        if found is None:
             raise AutointerpError(f"unit {unit} was not recorded in {self.folder}")
-        place, group = index[unit.index, unit.polarity]
+        place, group = found
         file = self._row_groups(f"{unit.source}.statistics.parquet")
         # As the file was written, which may be by an earlier version.
         size = file.rows_each()
@@ -468,16 +481,18 @@ def _tables_of(units: Iterable[UnitRecord]) -> Iterator[tuple[pa.Table, pa.Table
         )
 
 
+def _codes(table: pa.Table) -> np.ndarray:
+    """One number per unit of a row: index and polarity."""
+    index, polarity = table["index"].to_numpy(), table["polarity"].to_numpy()
+    return index.astype(np.int64) * 2 + (polarity < 0)
+
+
 def _row_bounds(rows: pa.Table, units: pa.Table) -> list[tuple[int, int]]:
     """First and one past the last row of every `UNITS_PER_ROW_GROUP` units."""
 
-    def codes(table: pa.Table) -> np.ndarray:
-        index, polarity = table["index"].to_numpy(), table["polarity"].to_numpy()
-        return index.astype(np.int64) * 2 + (polarity < 0)
-
-    unit_codes = codes(units)
+    unit_codes = _codes(units)
     order = np.argsort(unit_codes)
-    place = order[np.searchsorted(unit_codes, codes(rows), sorter=order)]
+    place = order[np.searchsorted(unit_codes, _codes(rows), sorter=order)]
     starts = np.arange(0, len(units) + UNITS_PER_ROW_GROUP, UNITS_PER_ROW_GROUP)
     bounds = np.searchsorted(place, np.minimum(starts, len(units))).tolist()
     return list(pairwise(bounds))
