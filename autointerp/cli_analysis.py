@@ -128,6 +128,138 @@ def register(app: typer.Typer, guarded: Callable[[Callable[[], None]], None]) ->
 
         guarded(work)
 
+    register_people(app, guarded)
+
+    @app.command()
+    def agree(  # pyright: ignore[reportUnusedFunction]
+        run_folder: RunFolder,
+        explainer: Annotated[
+            str | None,
+            typer.Option("--explainer", help="Whose explanations; the best one if left out."),
+        ] = None,
+        source: SourceOption = None,
+        of: Annotated[str, typer.Option("--of", help="score, or lift.")] = "score",
+        output: Annotated[
+            Path | None,
+            typer.Option("--output", help="A file; agree.json in the run's folder if left out."),
+        ] = None,
+        json_output: JsonOption = False,
+    ) -> None:
+        """Do scorers agree: with each other, with themselves, with people? Asks nobody."""
+
+        def work() -> None:
+            from autointerp.analysis.agree import agree as find
+            from autointerp.halves import open_halves
+            from autointerp.store import write_text
+
+            measure: Any = of
+            with open_halves(run_folder) as half_scores:
+                found = find(
+                    run_folder,
+                    explainer=explainer,
+                    sources=source or (),
+                    measure=measure,
+                    half_scores=half_scores,
+                )
+            text = json.dumps(found.as_json(), ensure_ascii=False, allow_nan=False)
+            written = output or run_folder / "agree.json"
+            write_text(written, f"{text}\n")
+            if json_output:
+                print(text)
+                return
+            from autointerp.viewer.agree_table import agree_table
+
+            _console().print(agree_table(found))
+            print(f"written: {written}")
+
+        guarded(work)
+
+
+def register_people(app: typer.Typer, guarded: Callable[[Callable[[], None]], None]) -> None:
+    """Add the commands by which people's ratings and labels come into a run."""
+    ratings = typer.Typer(
+        help="Blind ratings of explanations by people.", no_args_is_help=True, add_completion=False
+    )
+    app.add_typer(ratings, name="ratings")
+
+    @ratings.command("export")
+    def export(  # pyright: ignore[reportUnusedFunction]
+        run_folder: RunFolder,
+        output: Annotated[
+            Path, typer.Option("--output", help="The file to fill in: .csv or .jsonl.")
+        ],
+        units: Annotated[int, typer.Option("--units", help="How many units to rate.")] = 30,
+        explainer: Annotated[
+            str | None,
+            typer.Option("--explainer", help="Whose explanations; the best one if left out."),
+        ] = None,
+        source: SourceOption = None,
+        seed: Annotated[int, typer.Option("--seed", help="Of choice and order.")] = 0,
+    ) -> None:
+        """Write a file for raters: units of all sources shuffled, their source hidden."""
+
+        def work() -> None:
+            from autointerp.analysis.ratings import export_ratings
+
+            n = export_ratings(
+                run_folder,
+                output,
+                n_units=units,
+                explainer=explainer,
+                sources=source or (),
+                seed=seed,
+            )
+            print(f"{n} items: {output}")
+            print(f"when filled in: autointerp ratings import {run_folder} {output} --rater NAME")
+
+        guarded(work)
+
+    @ratings.command("import")
+    def bring_in(  # pyright: ignore[reportUnusedFunction]
+        run_folder: RunFolder,
+        file: Annotated[Path, typer.Argument(help="The file that was filled in.")],
+        rater: Annotated[
+            str | None, typer.Option("--rater", help="Who rated, where the file does not say.")
+        ] = None,
+        replace: Annotated[
+            bool, typer.Option("--replace", help="Take changed ratings of the same person.")
+        ] = False,
+        json_output: JsonOption = False,
+    ) -> None:
+        """Check a rated file and keep its ratings in the run; `agree` uses them."""
+
+        def work() -> None:
+            from autointerp.analysis.ratings import import_ratings
+
+            found = import_ratings(run_folder, file, rater=rater, replace=replace)
+            if json_output:
+                print(json.dumps(found))
+                return
+            print(
+                f"{found['rated']} ratings taken, {found['replaced']} replaced, {found['known']} "
+                f"known before; {found['unrated']} items not rated"
+            )
+
+        guarded(work)
+
+    @app.command()
+    def label(  # pyright: ignore[reportUnusedFunction]
+        run_folder: RunFolder,
+        unit: Annotated[str, typer.Argument(help="SOURCE/INDEX, such as features/317.")],
+        text: Annotated[str, typer.Argument(help="The label.")],
+        author: Annotated[str, typer.Option("--author", help="Who says so.")],
+    ) -> None:
+        """Keep a label by hand with its author; the next run scores it beside the others."""
+
+        def work() -> None:
+            from autointerp.explainers.labels import add_label
+
+            kept = add_label(run_folder, unit, text, author)
+            print(f"{kept.unit}: {kept.explanation} ({kept.author})")
+            print(f"to score it: autointerp run {run_folder / 'config.yaml'}")
+
+        guarded(work)
+
 
 def _console() -> Any:
     from rich.console import Console

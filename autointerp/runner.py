@@ -28,6 +28,7 @@ from autointerp.corpus_stage import CorpusStage
 from autointerp.estimate import duration, estimate_seconds
 from autointerp.executor import EXECUTORS
 from autointerp.explainers.best_of import BestOf
+from autointerp.explainers.labels import Labels, with_labels
 from autointerp.gathering import gather
 from autointerp.judging import check_judges, judge, live_subject
 from autointerp.lazy_records import LazyRecords
@@ -128,6 +129,7 @@ class Run:
     """One execution of one config. `run()` is the way in."""
 
     def __init__(self, config: RunConfig, reporter: Reporter, units: Sequence[str] | None) -> None:
+        config = with_labels(config, run_folder(config))
         self.config = config
         self.reporter = reporter
         self.chosen = units
@@ -519,7 +521,20 @@ class Run:
         """
         keys = (self.explanation_key(unit, explainer) for unit in self.known_units())
         found = (self.store.get_explanation(key) for key in keys)
-        return [explanation for explanation in found if explanation is not None]
+        known = [explanation for explanation in found if explanation is not None]
+        if not isinstance(explainer, Labels):
+            return known
+        # A few labels have no others to be compared with: the rest of the units lend theirs.
+        own = {one.unit for one in known if one.status is Status.OK}
+        lent = next(
+            (
+                self._donor_candidates(e)
+                for e, settings in zip(self.parts.explainers, self.config.explainers, strict=True)
+                if not isinstance(e, Labels | BestOf) and settings.type not in BASELINE_EXPLAINERS
+            ),
+            [],
+        )
+        return [*(k for k in known if k.unit in own), *(e for e in lent if e.unit not in own)]
 
     def known_units(self) -> tuple[UnitId, ...]:
         """The chosen units and the config's own."""

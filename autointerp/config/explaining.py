@@ -25,6 +25,7 @@ EXPLAINER_KEYS: dict[str, tuple[str, ...]] = {
     "token_lookup": (),
     "n2g": (),
     "fixed": ("path",),
+    "labels": ("path",),
     "best_of": ("of", "by"),
     "revision": ("n_windows", "n_rounds", "n_texts", "sampling", "values", "reasoning", *_ASKING),
     "token_change": ("strength", *_ASKING),
@@ -40,7 +41,7 @@ class ExplainerConfig(Stage):
     type: str
     """`token_activation_pairs`, `highlights`, `summary`, `max_act_logits`, `contrastive`, `short`,
     `intervals` or `clusters` ask the language model; `top_tokens`, `token_lookup`,
-    `promoted_tokens`, `n2g` and `fixed` need none; `best_of` chooses among the explanations of
+    `promoted_tokens`, `n2g`, `fixed` and `labels` need none; `best_of` chooses among the explanations of
     others; `revision` and `token_change` ask the language model and run the subject
     (docs/interventions.md); or a third party's entry point."""
     n_windows: int | None = Field(default=None, ge=1, le=1000)
@@ -78,7 +79,8 @@ class ExplainerConfig(Stage):
     n_tokens: int = Field(default=8, ge=1)
     """Tokens named (`top_tokens`, `promoted_tokens`)."""
     path: LocalPath | None = None
-    """A .csv or .jsonl file with `unit` and `explanation` (`fixed`)."""
+    """A .csv or .jsonl file with `unit` and `explanation` (`fixed`), or the labels that
+    `autointerp label` keeps (`labels`; a run adds its own by itself)."""
     of: tuple[Name, ...] | None = Field(default=None, min_length=1)
     """Explainers of this run whose explanations are candidates (`best_of`): all samples, and all
     items of a list."""
@@ -105,6 +107,8 @@ class ExplainerConfig(Stage):
             raise ValueError("type best_of needs `of`, the names of other explainers")
         if self.type == "fixed" and self.path is None:
             raise ValueError("type fixed needs `path`, a .csv or .jsonl file")
+        if self.type == "labels" and self.path is None:
+            raise ValueError("type labels needs `path`, a run's labels.jsonl")
         if (self.n_samples or 1) > 1 and self.temperature == 0:
             raise ValueError(
                 f"n_samples {self.n_samples} of the likeliest answer are all the same: set "

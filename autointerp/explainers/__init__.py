@@ -20,6 +20,7 @@ from autointerp.explainers.contrastive import Contrastive
 from autointerp.explainers.fixed import Fixed
 from autointerp.explainers.highlights import Highlights
 from autointerp.explainers.intervals import Intervals
+from autointerp.explainers.labels import Labels
 from autointerp.explainers.max_act_logits import MaxActLogits
 from autointerp.explainers.n2g import N2G
 from autointerp.explainers.promoted_tokens import PromotedTokens
@@ -48,6 +49,7 @@ __all__ = [
     "Fixed",
     "Highlights",
     "Intervals",
+    "Labels",
     "MaxActLogits",
     "PromotedTokens",
     "Revision",
@@ -77,6 +79,7 @@ EXPLAINERS: dict[str, type[Any]] = {
     "token_lookup": TokenLookup,
     "n2g": N2G,
     "fixed": Fixed,
+    "labels": Labels,
     "best_of": BestOf,
     "revision": Revision,
     "token_change": TokenChanges,
