@@ -5,7 +5,8 @@ their most active window and neighbours are separated by a coin's toss: both hal
 the unit's whole range.
 """
 
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -126,6 +127,20 @@ class StoredHalves:
             return float(scorer.statistic(weights[None, places], truth[places], values[places])[0])
 
         return scorer.clusters(plan.items), statistic
+
+
+@contextmanager
+def open_halves(folder: str | Path) -> Iterator[Callable[[str], FloatArray | None] | None]:
+    """Half scores of a run's scores by their keys; `None` where only its tables are there."""
+    try:
+        halves = StoredHalves(folder)
+    except AutointerpError:
+        yield None
+        return
+    try:
+        yield halves.of
+    finally:
+        halves.close()
 
 
 def halved(clusters: Sequence[Hashable], generator: np.random.Generator) -> npt.NDArray[np.bool_]:

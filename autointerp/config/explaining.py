@@ -41,8 +41,8 @@ class ExplainerConfig(Stage):
     type: str
     """`token_activation_pairs`, `highlights`, `summary`, `max_act_logits`, `contrastive`, `short`,
     `intervals` or `clusters` ask the language model; `top_tokens`, `token_lookup`,
-    `promoted_tokens`, `n2g`, `fixed` and `labels` need none; `best_of` chooses among the explanations of
-    others; `revision` and `token_change` ask the language model and run the subject
+    `promoted_tokens`, `n2g`, `fixed` and `labels` need none; `best_of` chooses among the
+    explanations of others; `revision` and `token_change` ask the language model and run the subject
     (docs/interventions.md); or a third party's entry point."""
     n_windows: int | None = Field(default=None, ge=1, le=1000)
     """Most windows shown to the language model; the type's own number if left out."""

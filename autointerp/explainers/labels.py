@@ -1,7 +1,7 @@
 """Labels that people gave a run's units: kept with the run and scored like any explanation.
 
-`labels.jsonl` in a run's folder has an object a line: `unit`, `explanation`, `author`, `at`. Nothing
-is removed from it: the last line about a unit is its label.
+`labels.jsonl` in a run's folder has an object a line: `unit`, `explanation`, `author`, `at`.
+Nothing is removed from it: the last line about a unit is its label.
 """
 
 import json
