@@ -17,6 +17,7 @@ from autointerp.records import Split, UnitRecord
 
 if TYPE_CHECKING:
     from autointerp.dry_run import Asked, TokenCounter
+    from autointerp.explainers.best_of import BestOf
     from autointerp.runner import Run
     from autointerp.simulators.asked import AskedSimulator
 
@@ -240,7 +241,7 @@ class _Estimator:
 
     def _judge(self) -> list[StageEstimate]:
         from autointerp.dry_run import drive_dry, made_up_explanation
-        from autointerp.judging import judged_controls, judges, reads_explanation
+        from autointerp.judging import asks_llm, judged_controls, judges, reads_explanation
         from autointerp.scorers import ScoreJob, load_scorer
 
         stages: list[StageEstimate] = []
@@ -263,8 +264,37 @@ class _Estimator:
                     keep = bool(getattr(scorer, "needs_others", False))
                     steps = score_with_controls(scorer.score, job, kinds, keep_donors=keep)
                     asked += drive_dry(steps)[1]
-            stages += self._stage(settings.name, asked, 1)
+            chosen = self._chosen_by(settings.name) if asks_llm(settings) else []
+            asked += chosen
+            stages += self._stage(settings.name, asked, 2 if chosen else 1)
         return stages
+
+    def _chosen_by(self, name: str) -> "list[Asked]":
+        """What a scorer asks on `calibrate` about all that the best is chosen from."""
+        from autointerp.dry_run import drive_dry, made_up_explanation
+        from autointerp.scorers import ScoreJob
+        from autointerp.selecting import chooser
+
+        asked: list[Asked] = []
+        for explainer, n_texts in self._choices(name):
+            scorer = chooser(self.run, explainer, self.run.design.name)
+            for record in self.sample:
+                own = made_up_explanation(record.unit, explainer.name)
+                job = ScoreJob(record, own, (), "dry run", "dry run", "dry run")
+                asked += drive_dry(scorer.score(job))[1] * n_texts
+        return asked
+
+    def _choices(self, scorer: str) -> "list[tuple[BestOf, int]]":
+        """The explainers whose best a scorer chooses, and among how many texts of a unit."""
+        from autointerp.explainers.best_of import BestOf
+        from autointerp.selecting import most_texts
+
+        n_donors = min(self.config.score.shuffled_donors, max(0, self.n_units - 1))
+        return [
+            (one, most_texts(self.config, one, n_donors))
+            for one in self.run.parts.explainers
+            if isinstance(one, BestOf) and one.by == scorer
+        ]
 
     def _simulate(self) -> list[StageEstimate]:
         """Simulation reads prompts and writes nothing: tokens and time on this machine."""
@@ -322,6 +352,9 @@ class _Estimator:
         if self.config.score.calibration != "none":
             # Calibrations are fitted on these, under the own explanation.
             splits.append((Split.CALIBRATE, n_explainers))
+        for scorer in self.config.scorers:
+            if scorer.type == "simulation":
+                splits += [(Split.CALIBRATE, n) for _, n in self._choices(scorer.name)]
         return splits
 
     def _n_control_texts(self) -> int:

@@ -25,6 +25,7 @@ from autointerp.scorers import ScoreJob
 from autointerp.selection import Donors
 
 if TYPE_CHECKING:
+    from autointerp.config import RunConfig
     from autointerp.runner import Run
 
 
@@ -48,7 +49,7 @@ def check_selections(run: "Run") -> None:
     """Refuse a scorer that cannot choose, before anything is recorded."""
     for explainer in run.parts.explainers:
         if isinstance(explainer, BestOf):
-            _chooser(run, explainer, run.design.name)
+            chooser(run, explainer, run.design.name)
 
 
 def selections(run: "Run", explainer: BestOf) -> Mapping[UnitId, Selection]:
@@ -84,7 +85,7 @@ def selections(run: "Run", explainer: BestOf) -> Mapping[UnitId, Selection]:
             name=explainer.name,
             explainer=explainer.fingerprint,
             records=run.records_key(unit.source),
-            scorer=_identity(_chooser(run, explainer, _design(run, unit))),
+            scorer=_identity(chooser(run, explainer, _design(run, unit))),
             judge=judge,
             explanations=keys[unit],
             donors=[[str(donor), keys[donor], len(texts)] for donor, texts in chosen],
@@ -136,7 +137,7 @@ def _jobs(
 ) -> Iterator[tuple[tuple[str, int], Any]]:
     """One score per candidate, on the unit's `calibrate` windows, without controls."""
     for selection in missing:
-        scorer = _chooser(run, explainer, _design(run, selection.unit))
+        scorer = chooser(run, explainer, _design(run, selection.unit))
         record = run.records[selection.unit]
         for number, text in enumerate(selection.texts):
             words = Explanation(selection.unit, explainer.name, text, Status.OK, "")
@@ -212,11 +213,27 @@ def _design(run: "Run", unit: UnitId) -> str:
     return run.scorer_of(unit).design
 
 
+def most_texts(config: "RunConfig", explainer: BestOf, n_donors: int) -> int:
+    """How many texts are scored for a unit at most: k of its own, and as many of every donor.
+
+    Args:
+        config: of the run.
+        explainer: chooses among the texts of others.
+        n_donors: units whose texts the choice is compared with.
+    """
+    k = sum(
+        (one.n_samples or 1) * (one.n_explanations or 1)
+        for one in config.explainers
+        if one.name in explainer.of
+    )
+    return k * (1 + n_donors)
+
+
 def _settings(run: "Run", explainer: BestOf) -> Any:
     return next(scorer for scorer in run.config.scorers if scorer.name == explainer.by)
 
 
-def _chooser(run: "Run", explainer: BestOf, design: str) -> Any:
+def chooser(run: "Run", explainer: BestOf, design: str) -> Any:
     """The scorer that chooses: as configured, on `calibrate`, without intervals.
 
     Raises:
@@ -249,7 +266,7 @@ def _judge_fingerprint(run: "Run", explainer: BestOf) -> str:
 
     if _settings(run, explainer).type == "simulation":
         return run.parts.simulator(explainer.name).fingerprint
-    return judge_of(run, _chooser(run, explainer, run.design.name)).fingerprint
+    return judge_of(run, chooser(run, explainer, run.design.name)).fingerprint
 
 
 def _handlers(run: "Run", explainer: BestOf) -> tuple[dict[type, Any], int]:
@@ -263,5 +280,5 @@ def _handlers(run: "Run", explainer: BestOf) -> tuple[dict[type, Any], int]:
             {SimulationRequest: lambda requests: run.simulate(simulator, requests)},
             run.simulation_batch(simulator),
         )
-    judge = judge_of(run, _chooser(run, explainer, run.design.name))
+    judge = judge_of(run, chooser(run, explainer, run.design.name))
     return dict(judge.handlers), run.parts.llm_batch

@@ -71,6 +71,43 @@ def test_a_calibration_is_simulated_once_more_under_the_own_explanation(
     assert calls["linear"].input_tokens > calls["none"].input_tokens
 
 
+def test_choosing_the_best_scores_every_candidate_and_as_many_of_every_donor(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """k = 2 samples · 3 items + 1, times own and two donors, on the `calibrate` windows."""
+    several = {"name": "list", "type": "token_activation_pairs", "n_samples": 2,
+               "n_explanations": 3, "temperature": 1.0}  # fmt: skip
+    explainers = [several, {"name": "words", "type": "short"}]
+    quotas = {
+        "test": {"top": 2, "intervals": 2, "hard": 0, "silent": 2},
+        "calibrate": {"top": 2, "intervals": 1, "hard": 0, "silent": 3, "random": 0},
+    }
+
+    def estimated(*best: dict[str, Any]) -> RunEstimate:
+        config = small_config(
+            tmp_path, tiny_folder, llm=hosted(tmp_path), scorers=DETECTION, controls=False,
+            record={"design": {"name": "small", "quotas": quotas}},
+            explainers=[*explainers, *best],
+            score={"shuffled_donors": 2, "bootstrap": 100, "min_active_documents": 1},
+        )  # fmt: skip
+        return estimate_run(config, timing=False)
+
+    best = {"name": "best", "type": "best_of", "of": ["list", "words"]}
+    without, simulated = estimated(), estimated(best)
+    judged = estimated({**best, "by": "detection"})
+    k, n_arms, n_units = 2 * 3 + 1, 1 + 2, 4
+
+    def more(found: RunEstimate, name: str) -> int:
+        return stage(found, name).calls - stage(without, name).calls
+
+    # The chosen text is scored on `test` like any other; 6 windows there, 3 a question.
+    assert more(simulated, "simulation") == n_units * (k * n_arms + n_arms)
+    assert more(simulated, "detection") == n_units * 2 * n_arms
+    assert more(judged, "simulation") == n_units * n_arms
+    assert more(judged, "detection") == n_units * (2 * k * n_arms + 2 * n_arms)
+    assert (stage(simulated, "detection").rounds, stage(judged, "detection").rounds) == (1, 2)
+
+
 def test_money_is_tokens_times_the_price(tiny_folder: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, tiny_folder, llm=hosted(tmp_path), scorers=DETECTION)
     for name in ("explain", "detection"):

@@ -53,6 +53,7 @@ class Clusters(Asking):
     """
 
     kind = "clusters"
+    version = 2
     marked = True
 
     def __init__(
@@ -121,6 +122,9 @@ class Clusters(Asking):
                 for (text, reason), group in zip(labels, groups, strict=True)
             ],
         }
+        if len(groups) > 1 and "candidates" in details:
+            # Labels of one group each: none of them is an explanation that could be chosen.
+            details["labels"] = details.pop("candidates")
         missing = [reason for text, reason in labels if text is None]
         if missing:
             reason = f"{len(missing)} of {len(groups)} groups have no label: {missing[0]}"

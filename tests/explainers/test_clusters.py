@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from autointerp.explainers import Clusters
+from autointerp.explainers.best_of import candidates_of
 from autointerp.explainers.clusters import cluster_labels, embed_surroundings, mean_silhouette
 from autointerp.llm import Response, ResponseStatus
 from autointerp.records import Status, UnitRecord
@@ -40,6 +41,15 @@ def test_one_meaning_is_asked_for_once():
     same = [record([*SEA, f" n{i}"], {1: 10.0 - i / 10}, number=i) for i in range(10)]
     assert len(asked(Clusters(), UnitRecord(UNIT, tuple(same), {}))) == 1
     assert len(asked(Clusters(), animals())) == 1
+
+
+def test_the_union_alone_is_scored_and_never_the_best_of_its_labels():
+    explanation = answered(Clusters(), two_meanings(), f"{M} ships", f"{M} taxes")
+    assert [found.text for found in candidates_of([explanation])] == ["ships; or taxes"]
+    assert [label["text"] for label in explanation.details["labels"]] == ["ships", "taxes"]
+    assert "candidates" not in explanation.details
+    broken = Response(None, ResponseStatus.REFUSED, reason="policy")
+    assert candidates_of([answered(Clusters(), two_meanings(), f"{M} ships", broken)]) == []
 
 
 def test_the_same_label_twice_is_said_once():
