@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 
 from autointerp.records import (
     ActivationRecord,
@@ -126,6 +127,29 @@ def test_a_calibration_is_fitted_on_calibrate_and_applied_to_test(name):
     assert score.details["calibration_status"] == "ok"
     assert score.details["rsquared_score"] == pytest.approx(1.0)
     assert score.value == pytest.approx(1.0)
+
+
+def test_all_five_numbers_are_those_of_their_definitions_over_all_tokens():
+    """Numbers of numpy and scipy over the pooled tokens, a line fitted on `calibrate` between."""
+    generator = np.random.default_rng(3)
+    levels = [np.round(3 + t / 2 + generator.random(LENGTH)).astype(np.float32) for t in TRUE]
+    score = calibrated("linear", simulation(1.0, levels), simulation(1.0, levels))
+    t = np.concatenate([one[1:] for one in TRUE]).astype(np.float64)
+    s = np.concatenate([one[1:] for one in levels]).astype(np.float64)
+    active = t > 0
+    slope, intercept = np.polyfit(s, 2 * t, 1)
+    fitted = slope * s + intercept
+    assert score.value == pytest.approx(np.corrcoef(t, s)[0, 1])
+    expected = {
+        "spearman": scipy_stats.spearmanr(t, s).statistic,
+        "intensity_spearman": scipy_stats.spearmanr(t[active], s[active]).statistic,
+        "rsquared_score": 1 - np.mean((t - s) ** 2) / np.mean(t**2),
+        "absolute_dev_explained_score": 1 - np.mean(abs(t - s)) / np.mean(abs(t)),
+        "calibrated_correlation": np.corrcoef(t, fitted)[0, 1],
+        "calibrated_rsquared_score": 1 - np.mean((t - fitted) ** 2) / np.mean(t**2),
+        "calibrated_absolute_dev_explained_score": 1 - np.mean(abs(t - fitted)) / np.mean(abs(t)),
+    }
+    assert {name: score.details[name] for name in expected} == pytest.approx(expected)
 
 
 def test_without_windows_to_calibrate_on_there_is_a_score_and_no_calibrated_one():
