@@ -1,5 +1,6 @@
 """Commands that share a run and take in what others share: `export`, `import`."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +24,9 @@ def register(app: typer.Typer, guarded: Guard) -> None:
             str, typer.Option("--format", help="jsonl, parquet, csv or dataset.")
         ] = "jsonl",
         examples: Annotated[
-            int, typer.Option("--examples", min=0, max=1000, help="Windows per unit.")
-        ] = 5,
+            int | None,
+            typer.Option("--examples", min=0, max=1000, help="Windows per unit; 5 if left out."),
+        ] = None,
         no_text: Annotated[
             bool, typer.Option("--no-text", help="Leave texts of the corpus out.")
         ] = False,
@@ -47,3 +49,49 @@ def register(app: typer.Typer, guarded: Guard) -> None:
             print(f"{n} rows written to {output}")
 
         guarded(work)
+
+    @app.command("import")
+    def import_(
+        files: Annotated[
+            list[Path],
+            typer.Argument(metavar="FILE…", help="Files, or folders of them; docs/export.md."),
+        ],
+        output: Annotated[Path, typer.Option("--output", help="Folder to make.")],
+        source: Annotated[
+            list[str] | None,
+            typer.Option("--source", help="What their source is called here: NAME or OLD=NAME."),
+        ] = None,
+        json_output: Annotated[
+            bool, typer.Option("--json", help="Print JSON for machines.")
+        ] = False,
+    ) -> None:
+        """Take in explanations and activations of others, to be scored here."""
+        guarded(lambda: _import(files, output, source or [], json_output))
+
+
+_MOST_SHOWN = 20
+"""Refusals that are printed; all of them are in `refused.txt`."""
+
+
+def _import(files: list[Path], output: Path, sources: list[str], as_json: bool) -> None:
+    from autointerp.export.importing import import_files
+
+    found = import_files(files, output, sources)
+    for one in found.refused[:_MOST_SHOWN]:
+        print(f"refused: {one.where}: {one.reason}", file=sys.stderr)
+    if found.n_refused > _MOST_SHOWN:
+        more = found.n_refused - _MOST_SHOWN
+        print(f"… and {more} more, see {output / 'refused.txt'}", file=sys.stderr)
+    if as_json:
+        print((output / "import.json").read_text(encoding="utf-8"), end="")
+        return
+    for name, n in found.explanations.items():
+        path = output / "explanations" / f"{name}.jsonl"
+        print(f"{n} explanations: {{name: {name}, type: fixed, path: {path}}}")
+    for name, n in found.windows.items():
+        print(f"{n} windows of {name}: {output / 'records' / name}.jsonl")
+    if found.n_rows:
+        print(f"{found.n_rows} exported rows kept; `autointerp export {output}` gives them back")
+    print(f"{found.n_refused} refused, {found.n_repeated} repeated")
+    if found.config:
+        print(f"next: autointerp run {found.config}")

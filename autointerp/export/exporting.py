@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.export.card import card_of
-from autointerp.export.rows import FinishedRun, TextChoice
+from autointerp.export.rows import FinishedRun, TextChoice, imported_rows
 from autointerp.export.write import write_csv, write_dataset, write_jsonl, write_parquet
 from autointerp.records import UsageError
 
@@ -43,6 +43,8 @@ def export_run(
         raise UsageError(f"{place} is a folder: --format {format} writes one file")
     if format not in _FILES and place.is_file():
         raise UsageError(f"{place} is a file: --format {format} writes a folder")
+    if (Path(folder) / "import.json").exists():
+        return _export_import(Path(folder), format, place, choice)
     run = FinishedRun(folder)
     try:
         if format in _FILES:
@@ -50,3 +52,16 @@ def export_run(
         return write_dataset(run.rows(choice), place, lambda n: card_of(run, choice, n))
     finally:
         run.store.close()
+
+
+def _export_import(folder: Path, format: str, place: Path, choice: TextChoice) -> int:
+    if not (folder / "rows.parquet").exists():
+        raise UsageError(
+            f"{folder} holds nothing that `autointerp export` wrote: score what was imported, "
+            "and export that run"
+        )
+    if format not in _FILES:
+        raise UsageError(
+            f"--format {format} needs the run itself; an import goes out as {', '.join(_FILES)}"
+        )
+    return _FILES[format](imported_rows(folder, choice), place)

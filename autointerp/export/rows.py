@@ -7,6 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autointerp.analysis.tables import TABLES_VERSION
 from autointerp.export.schema import EXPORT_VERSION, checked
 from autointerp.records import (
@@ -19,6 +21,9 @@ from autointerp.records import (
 )
 from autointerp.store import RunStore
 
+N_EXAMPLES = 5
+"""Windows of a unit that are exported if nothing else is said."""
+
 N_TOP_TOKENS = 10
 """Top tokens of a unit that are exported."""
 
@@ -27,8 +32,8 @@ N_TOP_TOKENS = 10
 class TextChoice:
     """What of the corpus leaves the run, for corpora under licence."""
 
-    examples: int = 5
-    """Windows per unit, the most active first."""
+    examples: int | None = None
+    """Windows per unit, the most active first; of a run 5 if `None`, of an import all."""
 
     with_text: bool = True
     """Whether texts of windows are exported; activations are in any case."""
@@ -75,6 +80,7 @@ class FinishedRun:
     def rows(self, choice: TextChoice | None = None) -> Iterator[dict[str, Any]]:
         """Rows of `schema.ExportedRow`, in the order of `explanations.jsonl`."""
         choice = choice or TextChoice()
+        most = N_EXAMPLES if choice.examples is None else choice.examples
         for unit, rows, record in self.units():
             shared = {
                 "statistics": _statistics(record),
@@ -83,7 +89,7 @@ class FinishedRun:
                 "neighbours": None
                 if record.neighbours is None
                 else [{"unit": str(n.unit), "cosine": n.cosine} for n in record.neighbours],
-                "examples": [_example(r, choice) for r in examples_of(record, choice.examples)],
+                "examples": [_example(r, choice) for r in examples_of(record, most)],
             }
             for row in rows:
                 explainer = str(row["explainer"])
@@ -154,12 +160,45 @@ def examples_of(record: UnitRecord, most: int | None) -> Sequence[ActivationReco
     return found[:most]
 
 
-def around_peak(record: ActivationRecord, most: int | None) -> slice:
-    """At most so many tokens of a window, with its largest activation in their middle."""
-    n = len(record.tokens)
+def imported_rows(folder: str | Path, choice: TextChoice | None = None) -> Iterator[dict[str, Any]]:
+    """Rows that `autointerp import` took in, as they were, or with less of the corpus."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    choice, path = choice or TextChoice(), Path(folder) / "rows.parquet"
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=256):
+                for row in batch.to_pylist():
+                    yield _restricted(checked(row), choice)
+    except (pa.ArrowException, OSError) as error:
+        said = str(error).partition("\n")[0]
+        raise AutointerpError(f"{path} is damaged ({said}): import the files again") from error
+
+
+def _restricted(row: dict[str, Any], choice: TextChoice) -> dict[str, Any]:
+    """The row with no more of the corpus than is asked for."""
+    examples: list[dict[str, Any]] = []
+    for example in row["examples"][: choice.examples]:
+        shown = around_peak(example["activations"], choice.max_context)
+        tokens: list[str] | None = example["tokens"] if choice.with_text else None
+        cut = {"tokens": None if tokens is None else tokens[shown],
+               "activations": example["activations"][shown]}  # fmt: skip
+        examples.append(example | cut)
+    licence = {"corpus_licence": choice.licence} if choice.licence else {}
+    return row | {"examples": examples, "provenance": row["provenance"] | licence}
+
+
+def around_peak(activations: Any, most: int | None) -> slice:
+    """At most so many tokens of a window, with its largest activation in their middle.
+
+    Args:
+        activations: [n_tokens].
+    """
+    n = len(activations)
     if most is None or n <= most:
         return slice(0, n)
-    start = int(record.activations.argmax()) - most // 2
+    start = int(np.argmax(activations)) - most // 2
     start = max(0, min(start, n - most))
     return slice(start, start + most)
 
@@ -179,7 +218,7 @@ def _without_audit(record: UnitRecord) -> UnitRecord:
 
 
 def _example(record: ActivationRecord, choice: TextChoice) -> dict[str, Any]:
-    shown = around_peak(record, choice.max_context)
+    shown = around_peak(record.activations, choice.max_context)
     return {
         "stratum": record.stratum,
         "probability": record.probability,

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from autointerp.export.arrow import arrow_schema
 from autointerp.records import AutointerpError
-from autointerp.store.files import batched
 
 ROWS_PER_GROUP = 512
 """Rows of a Parquet row group: what is held in memory."""
@@ -67,17 +66,46 @@ def write_csv(rows: Iterable[dict[str, Any]], path: Path) -> int:
     return n
 
 
+class RowWriter:
+    """Writes rows to a Parquet file, a row group at a time; the file is there when it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        """Write nothing yet."""
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+        self.n_rows = 0
+
+    def __enter__(self) -> "RowWriter":
+        self._stack = ExitStack()
+        partial = self._stack.enter_context(whole_file(self._path))
+        writer = pq.ParquetWriter(partial, arrow_schema(), **_PARQUET)
+        self._writer = self._stack.enter_context(writer)
+        return self
+
+    def write(self, row: dict[str, Any]) -> None:
+        """One row more."""
+        self._rows.append(row)
+        self.n_rows += 1
+        if len(self._rows) == ROWS_PER_GROUP:
+            self._flush()
+
+    def __exit__(self, *what: Any) -> None:
+        if what[0] is None:
+            self._flush()
+        self._stack.__exit__(*what)
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, arrow_schema()))
+            self._rows.clear()
+
+
 def write_parquet(rows: Iterable[dict[str, Any]], path: Path) -> int:
     """One Parquet file; returns the number of rows."""
-    n = 0
-    with (
-        whole_file(path) as partial,
-        pq.ParquetWriter(partial, arrow_schema(), **_PARQUET) as writer,
-    ):
-        for group in batched(rows, ROWS_PER_GROUP):
-            writer.write_table(pa.Table.from_pylist(group, arrow_schema()))
-            n += len(group)
-    return n
+    with RowWriter(path) as writer:
+        for row in rows:
+            writer.write(row)
+    return writer.n_rows
 
 
 def write_dataset(rows: Iterable[dict[str, Any]], folder: Path, card: Callable[[int], str]) -> int:

@@ -1,0 +1,79 @@
+"""OpenAI's NeuronRecord and NeuronSimulationResults (Bills et al. 2023, and its later names)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from autointerp.export.reading.found import (
+    Found,
+    FoundExplanation,
+    RefusedError,
+    numbers_of,
+    objects_of,
+    text_of,
+    unit_of,
+    window_of,
+)
+from autointerp.records import UnitId
+
+_WINDOWS = ("most_positive_activation_records", "random_sample")
+_SCORES = ("ev_correlation_score", "rsquared_score", "absolute_dev_explained_score")
+
+
+def is_record(value: dict[str, Any]) -> bool:
+    """Whether it is a NeuronRecord."""
+    return ("neuron_id" in value or "unit" in value) and any(name in value for name in _WINDOWS)
+
+
+def is_results(value: dict[str, Any]) -> bool:
+    """Whether it is a NeuronSimulationResults."""
+    return "scored_explanations" in value or "scored_explanation_or_baseline_list" in value
+
+
+def windows(value: dict[str, Any]) -> Iterator[Found | RefusedError]:
+    """All windows of a record; the same window is given once."""
+    unit = _unit(value)
+    records = [r for name in _WINDOWS for r in objects_of(value, name)]
+    for quantile in objects_of(value, "random_sample_by_quantile"):
+        if not isinstance(quantile, list):
+            raise RefusedError("`random_sample_by_quantile` is not a list of lists")
+        records += quantile
+    seen: set[tuple[str, ...]] = set()
+    for number, record in enumerate(records):
+        try:
+            if not isinstance(record, dict):
+                raise RefusedError("not an object")
+            found = window_of(unit, record.get("tokens"), record.get("activations"))
+        except RefusedError as error:
+            yield RefusedError(f"activation record {number}: {error}")
+            continue
+        if tuple(found.tokens) not in seen:
+            seen.add(tuple(found.tokens))
+            yield found
+
+
+def explanations(value: dict[str, Any]) -> Iterator[Found | RefusedError]:
+    """All explanations of a unit, with the scores that were published."""
+    unit = _unit(value)
+    name = next(n for n in ("scored_explanations", "scored_explanation_or_baseline_list")
+                if n in value)  # fmt: skip
+    for number, scored in enumerate(objects_of(value, name)):
+        try:
+            if not isinstance(scored, dict):
+                raise RefusedError("not an object")
+            text = text_of(scored.get("explanation", scored.get("explanation_or_baseline")))
+        except RefusedError as error:
+            yield RefusedError(f"explanation {number}: {error}")
+            continue
+        scores = scored.get("scored_simulation")
+        published = numbers_of(scores, *_SCORES) if isinstance(scores, dict) else {}
+        yield FoundExplanation(unit, "openai", text, published)
+
+
+def _unit(value: dict[str, Any]) -> UnitId:
+    name = value.get("neuron_id", value.get("unit"))
+    if not isinstance(name, dict):
+        raise RefusedError("`neuron_id` is not an object")
+    layer = name.get("layer_index", name.get("layer"))
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < 10_000:
+        raise RefusedError("`neuron_id` has no layer_index from 0 to 9999")
+    return unit_of(f"layer_{layer}", name.get("neuron_index", name.get("idx")))
