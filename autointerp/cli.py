@@ -242,13 +242,28 @@ def check_judge(
         str, typer.Option("--model", help="The language model: smollm2, a folder or a hub id.")
     ] = "smollm2",
     prompt: Annotated[str | None, typer.Option("--prompt", help="Template in prompts/.")] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            "--llm",
+            help="Check a language model as a judge by detection instead: "
+            "local/smollm2, openai/MODEL, anthropic/MODEL.",
+        ),
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="With --llm: another server that serves it.")
+    ] = None,
+    units: Annotated[
+        int | None,
+        typer.Option("--units", help="With --llm: ask about so many units only, of every kind."),
+    ] = None,
     compare: Annotated[
         list[Path] | None,
         typer.Option("--compare", help="Reports that --json printed: a table of judges instead."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Known-answer test: is this simulator fit to score explanations?"""
+    """Known-answer test: is this simulator, or this LLM as a judge, fit to score explanations?"""
 
     def work() -> None:
         if compare:
@@ -256,6 +271,13 @@ def check_judge(
 
             _console().print(comparison_table(read_reports(compare)))
             return
+        if llm:
+            from autointerp.cli_trust import check_llm_judge
+
+            check_llm_judge(llm, base_url, units, as_json)
+            return
+        if base_url or units is not None:
+            raise UsageError("--base-url and --units are for --llm MODEL")
         from rich.progress import Progress
 
         from autointerp.analysis.check_judge import check_judge

@@ -114,6 +114,35 @@ def _verify(folder: Path, trace: str | None, tolerance: float, as_json: bool) ->
         raise typer.Exit(1)
 
 
+def check_llm_judge(model: str, base_url: str | None, units: int | None, as_json: bool) -> None:
+    """Check a language model as a judge, and print what is found."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from autointerp.analysis.check_llm import askable, check_llm, spread_units
+    from autointerp.analysis.known_answers import known_answers
+    from autointerp.config import LlmConfig, parse_config
+    from autointerp.llm import ClientOptions, load_client
+    from autointerp.llm.prices import load_prices
+    from autointerp.viewer.judge_table import llm_judge_table
+
+    answers = known_answers()
+    total = len(spread_units(askable(answers), units))
+    settings = parse_config({"model": model, "base_url": base_url}, LlmConfig, "--llm")
+    client = load_client(model, ClientOptions.of(settings))
+    price = load_prices().find(model, vendor=base_url is None)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("units", total=total)
+        report = check_llm(
+            client, answers, n_units=units, price=price, on_unit=lambda: bar.advance(task)
+        )
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2, allow_nan=False))
+    else:
+        Console().print(llm_judge_table(report))
+        Console().print(report.verdict, markup=False)
+
+
 _MOST_SHOWN = 20
 """Differences that are printed; all of them are in the JSON."""
 

@@ -26,7 +26,8 @@ class JudgedUnit:
     name: str
     kind: str
     correlations: dict[str, float]
-    """Name of the explanation → pooled Pearson correlation with the truth; 0 where undefined."""
+    """Name of the explanation → pooled Pearson correlation with the truth, 0 where undefined; of a
+    judge by detection, Youden's J (`check_llm`)."""
 
     known_share: float
     """Share of tokens that the simulator said anything about, over the four."""
@@ -141,9 +142,9 @@ def check_judge(
         if on_unit is not None:
             on_unit(units[-1])
     seconds = time.monotonic() - started
-    groups = [_group("all", units)]
+    groups = [group_of("all", units)]
     groups += [
-        _group(name, [u for u in units if u.kind in kinds]) for name, kinds in GROUPS.items()
+        group_of(name, [u for u in units if u.kind in kinds]) for name, kinds in GROUPS.items()
     ]
     return JudgeReport(
         simulator.name,
@@ -153,7 +154,7 @@ def check_judge(
         _order_difference(simulator, readable[0]),
         seconds,
         sum(len(TEXTS) * len(tokens) for a in readable for tokens in a.tokens),
-        _verdict(groups),
+        verdict_of(groups),
     )
 
 
@@ -175,7 +176,8 @@ def correlation(truth: Sequence[np.ndarray], simulations: Sequence[Simulation]) 
     return found.value or 0.0
 
 
-def _group(name: str, units: Sequence[JudgedUnit]) -> JudgeGroup:
+def group_of(name: str, units: Sequence[JudgedUnit]) -> JudgeGroup:
+    """Facts of a group of judged units, which may be empty."""
     if not units:
         return JudgeGroup(name, 0, None, None, None, {f: Wins.of([], f) for f in TEXTS[1:]})
     true = np.array([u.correlations["true"] for u in units])
@@ -202,7 +204,7 @@ def _order_difference(simulator: Simulator, answer: KnownAnswer) -> float:
     return float(max((gap.max() for gap in gaps if gap.size), default=0.0))
 
 
-def _verdict(groups: Sequence[JudgeGroup]) -> str:
+def verdict_of(groups: Sequence[JudgeGroup]) -> str:
     """One sentence that claims no more than the intervals."""
     fit = [g.name for g in groups[1:] if g.against["unrelated"].beyond_chance]
     near = [

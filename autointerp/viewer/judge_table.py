@@ -7,25 +7,16 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
-from autointerp.analysis.check_judge import JudgeReport, Wins
+from autointerp.analysis.check_judge import JudgeGroup, JudgeReport, Wins
+from autointerp.analysis.check_llm import LlmJudgeReport
 from autointerp.records import UsageError
 
 
 def judge_table(report: JudgeReport) -> Group:
     """Groups of known answers as rows, and what the judge cost."""
-    table = Table(title=f"{report.judge} on known answers", title_justify="left")
-    for name in ("units that need", "n", "r true", "r unrelated", "AUC"):
-        table.add_column(name, justify="left" if name == "units that need" else "right")
-    for name in ("beats unrelated", "beats too broad", "beats too narrow"):
-        table.add_column(name, justify="right")
-    for group in report.groups:
-        table.add_row(
-            "any" if group.name == "all" else group.name,
-            str(group.n),
-            *(_number(n) for n in (group.mean_true, group.mean_unrelated, group.auc)),
-            *(_wins(group.against[name]) for name in ("unrelated", "broad", "narrow")),
-        )
+    table = _groups_table(report.judge, report.groups, "r")
     notes = (
         "r: pooled Pearson correlation with the truth; a constant prediction counts 0. Shares with "
         "exact 95 % intervals; chance is 0.50.\n"
@@ -34,6 +25,44 @@ def judge_table(report: JudgeReport) -> Group:
         f"{report.order_difference:.3g}."
     )
     return Group(table, notes)
+
+
+def llm_judge_table(report: LlmJudgeReport) -> Group:
+    """As `judge_table`, of a language model as a judge by detection."""
+    table = _groups_table(f"{report.judge} as a judge by {report.scorer}", report.groups, "J")
+    price = "unknown" if report.usd is None else f"${report.usd:.4f}"
+    notes = (
+        "J: share of active windows answered yes less that of silent ones. Shares with exact 95 % "
+        "intervals; chance is 0.50.\n"
+        f"agrees with an oracle in {_percent(report.oracle_agreement)} of answers (kappa "
+        f"{_number(report.oracle_kappa)}); reversed order changes "
+        f"{_percent(report.order_changed)} of answers; {report.malformed_share:.1%} of first "
+        f"answers malformed, {report.missing_share:.1%} of windows without an answer.\n"
+        f"{report.n_requests:,} requests, {report.input_tokens:,} tokens in, "
+        f"{report.output_tokens:,} out, {report.seconds:.0f} s, price {price}."
+        + (
+            f"\nnot asked about, being active in every window: {', '.join(report.not_asked)}."
+            if report.not_asked
+            else ""
+        )
+    )
+    return Group(table, notes)
+
+
+def _groups_table(judge: str, groups: Sequence[JudgeGroup], score: str) -> Table:
+    table = Table(title=Text(f"{judge} on known answers"), title_justify="left")
+    for name in ("units that need", "n", f"{score} true", f"{score} unrelated", "AUC"):
+        table.add_column(name, justify="left" if name == "units that need" else "right")
+    for name in ("beats unrelated", "beats too broad", "beats too narrow"):
+        table.add_column(name, justify="right")
+    for group in groups:
+        table.add_row(
+            "any" if group.name == "all" else group.name,
+            str(group.n),
+            *(_number(n) for n in (group.mean_true, group.mean_unrelated, group.auc)),
+            *(_wins(group.against[name]) for name in ("unrelated", "broad", "narrow")),
+        )
+    return table
 
 
 def comparison_table(reports: Sequence[Mapping[str, Any]]) -> Table:
@@ -83,6 +112,10 @@ def read_reports(files: Sequence[Path]) -> list[dict[str, Any]]:
             ) from error
         found.append({**report, "file": file.name})
     return found
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
 
 
 def _number(value: float | None) -> str:
