@@ -1,11 +1,11 @@
 """Tokens per unit of every method that asks, as the ledger of a real run counts them: prints JSON.
 
-    python benchmarks/method_tokens.py [--units 8] [--tokens 20000]
+    python benchmarks/method_tokens.py [--units 6] [--tokens 16000]
 
 Features of the demo dictionary are recorded over the demo corpus, once; then every explainer, and
-every scorer of one explainer's words, runs by itself with a tiny random model behind SmolLM2's
-tokenizer and chat template. Prompts are those of real units and counted exactly; answers are noise,
-of which only the number of tokens at most is worth anything.
+every scorer of one explainer's words, runs by itself with its defaults. Prompts are those of real
+units; answers are made up by their schemas, and both are counted with SmolLM2's tokenizer and chat
+template (`scorer_tokens.CountingJudge`).
 """
 
 import argparse
@@ -14,11 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from scorer_tokens import CountingJudge
+from transformers import AutoTokenizer
 
 from autointerp.config import RunConfig, parse_config
 from autointerp.judging import judged
+from autointerp.llm import CachedClient
+from autointerp.llm.budget import MeteredClient
 from autointerp.progress import Silent
 from autointerp.runner import Run
 from autointerp.subject.embedded import embedded_model_folder
@@ -38,20 +40,6 @@ SCORERS = (
     "detection", "fuzzing", "intruder", "pair", "sort", "rating", "logit_weight", "bricken60",
     "recall_alt",
 )  # fmt: skip
-
-
-def tiny_model(folder: Path) -> Path:
-    """A random model of one block with SmolLM2's tokenizer."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(embedded_model_folder())
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=8192,
-        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def spent(run: Run) -> dict[str, dict[str, int]]:
@@ -75,13 +63,13 @@ def own_tokens(run: Run, scorer: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--units", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=20_000)
+    parser.add_argument("--units", type=int, default=6)
+    parser.add_argument("--tokens", type=int, default=16_000)
     parser.add_argument("--only", nargs="*", default=None)
     parser.add_argument("--folder", default=None)
     arguments = parser.parse_args()
     folder = Path(arguments.folder or tempfile.mkdtemp())
-    model = tiny_model(folder / "tiny")
+    judge = CountingJudge(AutoTokenizer.from_pretrained(embedded_model_folder()))
     base = {
         "name": "tokens",
         "output": str(folder / "run"),
@@ -89,10 +77,9 @@ def main() -> None:
         "corpus": {"path": "demo", "max_tokens": arguments.tokens, "max_tokens_per_document": 258},
         "sources": {"features": {"type": "sae", "path": "demo"}},
         "units": {"sample": arguments.units},
-        "llm": {"model": f"local/{model}", "cache": "off"},
+        "llm": {"model": "local/smollm2", "cache": "off"},
         "controls": False,
         "score": {"shuffled_donors": 1, "bootstrap": 100},
-        "simulator": {"model": str(model)},
         "scorers": [],
     }
     jobs = [(kind, {"name": kind, "type": kind, **keys}, None) for kind, keys in EXPLAINERS.items()]
@@ -105,6 +92,8 @@ def main() -> None:
         changes = {"explainers": [explainer], "scorers": [scorer] if scorer else []}
         config = parse_config({**base, **changes}, RunConfig, "benchmark")
         run = Run(config, Silent(), None)
+        metered = MeteredClient(judge, run.parts.meter)
+        run.parts.__dict__["client"] = CachedClient(metered, None)
         before = spent(run)
         run.execute("score" if scorer else "explain")
         after = spent(run)
