@@ -154,7 +154,7 @@ class HostedClient(ABC):
         self, request: Request, keep: Keep | None = None, key: str | None = None
     ) -> Response:
         check_capabilities(self, request)
-        asked = _Asked(request, keep, key or request_key(self, request), time.monotonic())
+        asked = _Asked(request, keep, key or request_key(self, request))
         try:
             return await self._attempt(asked)
         except ProviderError as error:
@@ -164,7 +164,7 @@ class HostedClient(ABC):
 
     async def _retry(self, asked: "_Asked", first: ProviderError) -> Response:
         """Ask again, as long as it may help, what failed once."""
-        tries = _Tries(self, asked.since)
+        tries = _Tries(self)
         failed: ProviderError | None = first
         try:
             async for attempt in AsyncRetrying(
@@ -317,16 +317,15 @@ class _Asked:
     request: Request
     keep: Keep | None
     key: str
-    since: float
-    """When it was first asked, by the monotonic clock."""
 
 
 class _Tries:
     """The attempts at one request: whether, when and how often it is asked again."""
 
-    def __init__(self, client: HostedClient, started: float) -> None:
+    def __init__(self, client: HostedClient) -> None:
         self._client = client
-        self._started = started
+        # Made when it failed first: what was answered before says nothing of the provider now.
+        self._failed_at = time.monotonic()
         self._busy = 0
         self._wait = wait_random_exponential(
             multiplier=client.options.retry_wait, max=_LONGEST_WAIT
@@ -362,7 +361,7 @@ class _Tries:
         if wait > options.give_up_after:
             self.nobody_answers = True
             return True
-        if health.last_answer >= self._started:
+        if health.last_answer >= self._failed_at:
             self._busy += problem.busy
             counted = state.attempt_number - self._busy + self._busy / _BUSY_ATTEMPTS
             return counted >= options.max_attempts

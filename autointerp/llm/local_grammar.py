@@ -18,6 +18,24 @@ _STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separa
 """JSON as it is mostly written. With white space at will a weak model pads until it is cut off."""
 
 
+_LARGEST = 999_999
+"""Of integers to which the schema sets no bound: a weak model writes digits until it is cut off."""
+
+_BOUNDS = {"enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+
+
+def bounded(schema: Any) -> Any:
+    """The schema with bounds on integers that have none."""
+    if isinstance(schema, Mapping):
+        parts = {key: bounded(value) for key, value in schema.items()}
+        if parts.get("type") == "integer" and not _BOUNDS & set(parts):
+            parts |= {"minimum": -_LARGEST, "maximum": _LARGEST}
+        elif parts.get("type") == "integer" and 0 <= parts.get("minimum", -1) <= _LARGEST:
+            parts.setdefault("maximum", _LARGEST)
+        return parts
+    return [bounded(part) for part in schema] if isinstance(schema, list) else schema
+
+
 class Constraint:
     """Where one answer stands in its schema."""
 
@@ -89,7 +107,7 @@ class Grammars:
         """
         from llguidance import LLMatcher  # late: few runs need it
 
-        text = json.dumps(schema)
+        text = json.dumps(bounded(schema))
         if text not in self._matchers:
             grammar = LLMatcher.grammar_from_json_schema(text, defaults=_STYLE)
             vocabulary = self._vocabulary()

@@ -108,7 +108,7 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
 def test_the_configs_of_the_page_are_configs():
     page = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8")
     examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     for example in examples:
         LlmConfig.model_validate(yaml.safe_load(example)["llm"])
 

@@ -8,6 +8,7 @@ import torch
 
 from autointerp.llm import Message, Request, ResponseStatus, load_client
 from autointerp.llm.local import LocalClient
+from autointerp.llm.local_grammar import bounded
 from autointerp.subject import Subject, load_subject
 
 
@@ -206,3 +207,14 @@ def test_the_embedded_model_answers_in_form():
     assert [r.status for r in responses] == [ResponseStatus.OK] * 2
     check_detection(responses[0].text, 2)
     assert set(json.loads(responses[1].text)) == {"explanation", "confidence"}
+
+
+def test_an_integer_without_bounds_ends():
+    schema = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}, "k": {"type": "integer", "minimum": 3}},
+    }
+    found = bounded(schema)["properties"]
+    assert found["n"] == {"type": "integer", "minimum": -999_999, "maximum": 999_999}
+    assert found["k"] == {"type": "integer", "minimum": 3, "maximum": 999_999}
+    assert bounded({"type": "integer", "enum": [10**9]}) == {"type": "integer", "enum": [10**9]}
