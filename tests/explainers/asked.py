@@ -1,6 +1,8 @@
 """The explainers that ask a language model, and how the tests drive them."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from autointerp.explainers import (
     Clusters,
@@ -82,3 +84,10 @@ def answered(explainer, record: UnitRecord, *answers: Response | str) -> Explana
 def ok(text: str) -> Response:
     """An answer that ended by itself."""
     return Response(text, ResponseStatus.OK, Usage(100, 20, 5), model="scripted")
+
+
+def write_label(path: Path, unit: str) -> Path:
+    """A file of labels by hand, with one for a unit."""
+    row = {"unit": unit, "explanation": "animals", "author": "me", "at": "2026-01-01T00:00:00"}
+    path.write_text(json.dumps(row) + "\n")
+    return path

@@ -5,7 +5,7 @@ import pytest
 from autointerp.config import EXPLAINER_KEYS, ExplainerConfig
 from autointerp.explainers import EXPLAINERS, Fixed, PromotedTokens, load_explainer
 from autointerp.records import Status, UnitId, UnitRecord, UsageError
-from tests.explainers.asked import answered, unit
+from tests.explainers.asked import answered, unit, write_label
 from tests.explainers.planted import UNIT, animals, record
 
 
@@ -107,7 +107,11 @@ def test_every_type_of_the_config_can_be_loaded_with_every_key_it_reads(kind, tm
         "language": "German", "n_tokens": 3, "path": str(file), "max_new_tokens": 9,
         "temperature": 0.5,
     }  # fmt: skip
-    needed = {"fixed": {"path": str(file)}, "best_of": {"of": ["other"]}}.get(kind, {})
+    needed = {
+        "fixed": {"path": str(file)},
+        "labels": {"path": str(write_label(tmp_path / "labels.jsonl", "planted/7"))},
+        "best_of": {"of": ["other"]},
+    }.get(kind, {})
     plain = load_explainer(ExplainerConfig(name="mine", type=kind, **needed))
     assert plain.name == "mine"
     for key in EXPLAINER_KEYS[kind]:

@@ -8,6 +8,7 @@ import yaml
 from autointerp.config import EXPLAINER_KEYS, RunConfig, parse_config
 from autointerp.records import Status
 from autointerp.runner import run
+from tests.explainers.asked import write_label
 from tests.run_helpers import small_config, write_dictionary
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +29,9 @@ def test_all_explainers_in_one_run(tiny_folder: Path, tmp_path: Path):
     """A random model answers: its words are no explanations, but every answer has a status."""
     texts = tmp_path / "texts.csv"
     texts.write_text("unit,explanation\n" + "".join(f"features/{i},water\n" for i in range(24)))
+    paths = {"fixed": texts, "labels": write_label(tmp_path / "labels.jsonl", "features/0")}
     explainers = [
-        {"name": kind, "type": kind, **({"path": str(texts)} if kind == "fixed" else {}),
+        {"name": kind, "type": kind, **({"path": str(paths[kind])} if kind in paths else {}),
          **({"of": ["top_tokens", "promoted_tokens", "fixed"]} if kind == "best_of" else {}),
          **({"n_rounds": 1, "n_texts": 1} if kind == "revision" else {}),
          **({"max_new_tokens": 3} if "max_new_tokens" in keys else {})}

@@ -11,7 +11,7 @@ from autointerp.config import EXPLAINER_KEYS, ExplainerConfig
 from autointerp.explainers import EXPLAINERS, ExplainView, load_explainer
 from autointerp.llm import Request, Response, ResponseStatus
 from autointerp.records import ActivationRecord, Explanation, Split, SplitStatistics, UnitRecord
-from tests.explainers.asked import unit
+from tests.explainers.asked import unit, write_label
 from tests.explainers.planted import UNIT, animals_with_statistics
 
 SELECTING = {"best_of"}
@@ -22,7 +22,8 @@ SELECTING = {"best_of"}
 def explainer(request, tmp_path: Path) -> Any:
     texts = tmp_path / "texts.csv"
     texts.write_text(f"unit,explanation\n{UNIT},animals\n")
-    settings = {"path": str(texts)} if request.param == "fixed" else {}
+    paths = {"fixed": texts, "labels": write_label(tmp_path / "labels.jsonl", str(UNIT))}
+    settings = {"path": str(paths[request.param])} if request.param in paths else {}
     return load_explainer(ExplainerConfig(name="x", type=request.param, **settings))
 
 
