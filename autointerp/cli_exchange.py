@@ -21,7 +21,11 @@ def register(app: typer.Typer, guarded: Guard) -> None:
         ],
         output: Annotated[Path, typer.Option("--output", help="File or folder to write.")],
         format: Annotated[
-            str, typer.Option("--format", help="jsonl, parquet, csv or dataset.")
+            str,
+            typer.Option(
+                "--format",
+                help="jsonl, parquet, csv, dataset, openai, neuronpedia or neuronpedia-upload.",
+            ),
         ] = "jsonl",
         examples: Annotated[
             int | None,
@@ -37,16 +41,36 @@ def register(app: typer.Typer, guarded: Guard) -> None:
         licence: Annotated[
             str | None, typer.Option("--licence", help="Licence of the corpus, for the card.")
         ] = None,
+        model_id: Annotated[
+            str | None, typer.Option("--model-id", help="Neuronpedia: its name of the subject.")
+        ] = None,
+        source_id: Annotated[
+            str | None, typer.Option("--source-id", help="Neuronpedia: its name of the source.")
+        ] = None,
+        author: Annotated[
+            str, typer.Option("--author", help="Neuronpedia: who rows are said to be of.")
+        ] = "autointerp",
+        layer: Annotated[
+            int | None,
+            typer.Option("--layer", min=0, help="OpenAI: layer of sources that have none known."),
+        ] = None,
     ) -> None:
         """Write explanations with all scores, controls and provenance for other programs."""
 
         def work() -> None:
             from autointerp.export.exporting import export_run
+            from autointerp.export.neuronpedia import Names
             from autointerp.export.rows import TextChoice
 
             choice = TextChoice(examples, not no_text, max_context, licence)
-            n = export_run(run_folder, format, output, choice)
-            print(f"{n} rows written to {output}")
+            names = Names(model_id, source_id, author)
+            done = export_run(run_folder, format, output, choice, names=names, layer=layer)
+            for line in done.left_out[:_MOST_SHOWN]:
+                print(f"left out: {line}", file=sys.stderr)
+            if len(done.left_out) > _MOST_SHOWN:
+                print(f"… and {len(done.left_out) - _MOST_SHOWN} more", file=sys.stderr)
+            what = "units" if format.startswith(("openai", "neuronpedia")) else "rows"
+            print(f"{done.n} {what} written to {output}")
 
         guarded(work)
 

@@ -1,10 +1,13 @@
 """`autointerp export`: a finished run, or an import, in the form asked for."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autointerp.export.card import card_of
+from autointerp.export.neuronpedia import Names, write_neuronpedia, write_uploads
+from autointerp.export.openai import write_openai
 from autointerp.export.rows import FinishedRun, TextChoice, imported_rows
 from autointerp.export.write import write_csv, write_dataset, write_jsonl, write_parquet
 from autointerp.records import UsageError
@@ -14,13 +17,29 @@ _FILES: dict[str, Callable[[Iterable[dict[str, Any]], Path], int]] = {
     "parquet": write_parquet,
     "csv": write_csv,
 }
-FORMATS = (*_FILES, "dataset")
+FORMATS = (*_FILES, "dataset", "openai", "neuronpedia", "neuronpedia-upload")
 """What a run can be written as."""
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What came of an export."""
+
+    n: int
+    """Rows; units for the formats of OpenAI and Neuronpedia."""
+    left_out: tuple[str, ...] = ()
+    """What the limits of the format kept back, a line each."""
+
+
 def export_run(
-    folder: str | Path, format: str, output: str | Path, choice: TextChoice | None = None
-) -> int:
+    folder: str | Path,
+    format: str,
+    output: str | Path,
+    choice: TextChoice | None = None,
+    *,
+    names: Names | None = None,
+    layer: int | None = None,
+) -> Exported:
     """Write a run for other programs.
 
     Args:
@@ -28,9 +47,8 @@ def export_run(
         format: one of `FORMATS`.
         output: the file to write, or the folder for formats of several files.
         choice: what of the corpus goes along.
-
-    Returns:
-        The number of rows.
+        names: how model and source are called on Neuronpedia.
+        layer: for OpenAI's format, where the run does not know it.
 
     Raises:
         UsageError: where the format is unknown, or the output does not fit it.
@@ -44,14 +62,29 @@ def export_run(
     if format not in _FILES and place.is_file():
         raise UsageError(f"{place} is a file: --format {format} writes a folder")
     if (Path(folder) / "import.json").exists():
-        return _export_import(Path(folder), format, place, choice)
+        return Exported(_export_import(Path(folder), format, place, choice))
     run = FinishedRun(folder)
     try:
         if format in _FILES:
-            return _FILES[format](run.rows(choice), place)
-        return write_dataset(run.rows(choice), place, lambda n: card_of(run, choice, n))
+            return Exported(_FILES[format](run.rows(choice), place))
+        if format == "dataset":
+            made = write_dataset(run.rows(choice), place, lambda n: card_of(run, choice, n))
+            return Exported(made)
+        _refuse_full(place)
+        if format == "openai":
+            return Exported(write_openai(run, place, choice, layer))
+        if format == "neuronpedia":
+            return Exported(write_neuronpedia(run, place, choice, names))
+        done = write_uploads(run, place, choice, names)
+        return Exported(done.n_features, tuple(done.left_out))
     finally:
         run.store.close()
+
+
+def _refuse_full(folder: Path) -> None:
+    """Files of an earlier export would stay among those of this one."""
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty: give a folder of its own")
 
 
 def _export_import(folder: Path, format: str, place: Path, choice: TextChoice) -> int:

@@ -30,7 +30,7 @@ def test_the_shipped_schema_is_that_of_the_types() -> None:
 def test_rows_fit_the_shipped_schema_and_hold_the_runs_own_numbers(
     exported_run: Path, tmp_path: Path
 ) -> None:
-    n = export_run(exported_run, "jsonl", tmp_path / "rows.jsonl")
+    n = export_run(exported_run, "jsonl", tmp_path / "rows.jsonl").n
     rows, own = _lines(tmp_path / "rows.jsonl"), _lines(exported_run / "explanations.jsonl")
     assert n == len(rows) == len(own) > 0
     validator = jsonschema.Draft202012Validator(packaged_schema())
