@@ -53,7 +53,7 @@ def small_config(folder: Path, model: Path, **changes: Any) -> RunConfig:
             {"name": "top_tokens", "type": "top_tokens"},
             {"name": "token_lookup", "type": "token_lookup"},
         ],
-        "simulator": {"model": str(model), "mass_floor": 0.0},
+        "simulator": {"name": "all_at_once", "model": str(model), "mass_floor": 0.0},
         "score": {"shuffled_donors": 2, "bootstrap": 100},
     }  # fmt: skip
     return parse_config({**data, **changes}, RunConfig, "test")

@@ -21,7 +21,7 @@ def test_a_subjects_name_is_not_taken_for_a_model(
             "corpus": {"path": "demo"},
             "sources": {"n": {"type": "neurons", "subject": "judge", "hook_point": "x"}},
             "explainers": [{"name": "words", "type": "top_tokens"}],
-            "simulator": {"model": "judge"},
+            "simulator": {"name": "all_at_once", "model": "judge"},
         },
         RunConfig,
         "test",

@@ -245,7 +245,7 @@ def test_a_corpus_too_small_names_the_missing_documents(tiny_folder: Path, tmp_p
     ("changes", "said"),
     [
         ({"explainers": [{"name": "a", "type": "top_token"}]}, "there is no type 'top_token'"),
-        ({"simulator": {"prompt": "nope"}}, "nope"),
+        ({"simulator": {"name": "all_at_once", "prompt": "nope"}}, "nope"),
         ({"units": {"ids": ["neuron/3"]}}, "there is no source but neurons"),
     ],
 )

@@ -1,8 +1,8 @@
 """Config of simulators, and what all scorers share."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autointerp.config.base import Stage
 
@@ -18,10 +18,10 @@ class SimulatorConfig(Stage):
         "structured",
         "completions",
         "trained_head",
-    ] = "all_at_once"
+    ] = "embedded"
     """How activations are predicted; docs/simulators.md compares them. `embedded` is the trained
-    one that ships. `one_at_a_time`,
-    `generated`, `structured` and `completions` ask the language model of `llm`."""
+    one that ships. `one_at_a_time`, `generated`, `structured` and `completions` ask the language
+    model of `llm`. `simulator: embedded` is short for `simulator: {name: embedded}`."""
     model: str = "smollm2"
     """The model that predicts, for `all_at_once`: `smollm2`, a folder or a hub id; for
     `trained_head`: its folder; for `embedded`: the folder of one of your own, if set."""
@@ -43,6 +43,12 @@ class SimulatorConfig(Stage):
     """What simulation may hold beside the model, in 10^9 bytes: lowers `batch_tokens`."""
     keep_few_shot: bool = True
     """Keep the few-shot's keys and values in the user's cache for the next run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, given: Any) -> Any:
+        """`simulator: embedded` is short for `simulator: {name: embedded}`."""
+        return {"name": given} if isinstance(given, str) else given
 
 
 class ScoreConfig(Stage):
