@@ -36,6 +36,9 @@ from autointerp.stats.agreement import weighted_kappa
 SILENT = 0.1
 """A prediction up to this, of 10, is silence (`recording.design`: 1 % of the maximum)."""
 
+MIN_GROUP = 6
+"""Wins of as many units are beyond chance at 95 %; of five they are not (Clopper-Pearson)."""
+
 BATCH = 64
 """Requests that a hosted model is given together."""
 
@@ -179,8 +182,17 @@ def check_llm(
         output_tokens=counter.output_tokens,
         usd=counter.usd,
         seconds=seconds,
-        verdict=some + verdict_of(groups),
+        verdict=some + _verdict(groups),
     )
+
+
+def _verdict(groups: Sequence[JudgeGroup]) -> str:
+    """One sentence; where no group could be beyond chance, that this is so."""
+    if max(group.n for group in groups[1:]) < MIN_GROUP:
+        return (
+            f"too few to tell; no group has {MIN_GROUP} units, the least that can be beyond chance."
+        )
+    return verdict_of(groups)
 
 
 def judge_scorer(seed: int = 0) -> DetectionScorer:

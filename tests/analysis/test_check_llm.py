@@ -117,7 +117,7 @@ def test_malformed_answers_are_counted_and_tell_nothing() -> None:
     assert (found.malformed_share, found.missing_share) == (1.0, 1.0)
     assert found.groups[0].margin == 0 and found.groups[0].auc == 0.5
     assert (found.oracle_agreement, found.order_changed) == (None, None)
-    assert "Not fit" in found.verdict
+    assert "too few to tell" in found.verdict
     assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["usd"] is None
 
 
@@ -167,7 +167,7 @@ def test_the_command_asks_a_server_and_prints_verdict_and_json() -> None:
         shown = CliRunner().invoke(app, [*given, "--units", "3"], env={"COLUMNS": "160"})
         plain = CliRunner().invoke(app, [*given, "--units", "3", "--json"])
     assert shown.exit_code == 0, shown.output
-    assert "Not fit to judge" in shown.output and "price unknown" in shown.output
+    assert "too few to tell" in shown.output and "price unknown" in shown.output
     report = json.loads(plain.stdout)
     assert report["groups"][0]["margin"] == 0 and report["malformed_share"] == 0
 
