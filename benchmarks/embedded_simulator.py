@@ -120,7 +120,8 @@ def similarity() -> Simulate:
 
     def simulate(text: str, sequences: Sequence[Sequence[str]]) -> list[Simulation]:
         new = sorted({t.strip() for tokens in sequences for t in tokens} - set(kept))
-        kept.update(zip(new, model.embed(new), strict=True))
+        if new:
+            kept.update(zip(new, model.embed(new), strict=True))
         said = model.embed([text])[0]
         return [certain([float(kept[t.strip()] @ said) for t in tokens]) for tokens in sequences]
 
