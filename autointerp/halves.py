@@ -5,7 +5,7 @@ their most active window and neighbours are separated by a coin's toss: both hal
 the unit's whole range.
 """
 
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -130,7 +130,7 @@ class StoredHalves:
 
 
 @contextmanager
-def open_halves(folder: str | Path) -> Iterator[Callable[[str], FloatArray | None] | None]:
+def open_halves(folder: str | Path) -> Generator[Callable[[str], FloatArray | None] | None]:
     """Half scores of a run's scores by their keys; `None` where only its tables are there."""
     try:
         halves = StoredHalves(folder)
