@@ -228,7 +228,9 @@ def _intro(results: RunResults) -> dict[str, Any]:
             for name in results.explainers
         ],
         "simulator": simulator.get("name"),
-        "simulator_model": simulator.get("model"),
+        "simulator_model": simulator.get("model")
+        if simulator.get("name") == "all_at_once"
+        else None,
         "when": next(
             (
                 results.provenance[key]
@@ -290,7 +292,9 @@ def _explainer_kind(kind: str) -> str:
 
 def _notes(results: RunResults) -> list[str]:
     config = results.config
-    simulator = str((config.get("simulator") or {}).get("model", ""))
+    simulation: Mapping[str, Any] = config.get("simulator") or {}
+    prompted = simulation.get("name") == "all_at_once"
+    simulator = str(simulation.get("model", "")) if prompted else ""
     explainers = config.get("explainers") or ()
     with_llm = [e for e in explainers if e.get("type") not in WITHOUT_LLM]
     llm = str((config.get("llm") or {}).get("model", "")) if with_llm else ""
