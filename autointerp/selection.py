@@ -1,9 +1,9 @@
 """Which units are explained, and whose explanations serve as controls: pure functions."""
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -15,6 +15,14 @@ NEAR_COPY_COSINE = 0.7
 
 _RATE_FLOOR = 1e-9
 """Added to firing rates, whose logarithm is compared."""
+
+
+_Row = tuple[float, UnitId, Explanation]
+"""Logarithm of the firing rate, unit, explanation."""
+
+
+def _rate_of(row: _Row) -> float:
+    return row[0]
 
 
 def stratified_sample(
@@ -61,7 +69,7 @@ class Donors:
         """
         self._densities = densities
         self._directions = directions
-        self._by_source: dict[str, list[tuple[float, UnitId, Explanation]]] = {}
+        self._by_source: dict[str, list[_Row]] = {}
         for one in candidates:
             if one.status == Status.OK:
                 row = (self._log_rate(one.unit), one.unit, one)
@@ -75,21 +83,32 @@ class Donors:
         if n < 1 or not rows:
             return ()
         rate = self._log_rate(explanation.unit)
-        above = bisect_left(rows, rate, key=lambda row: row[0])
-        below = above - 1
-        found: list[tuple[float, UnitId, Explanation]] = []
-        while below >= 0 or above < len(rows):
-            down = rate - rows[below][0] if below >= 0 else math.inf
+        above = bisect_left(rows, rate, key=_rate_of)
+        below = above
+        found: list[Explanation] = []
+        # Rows of one rate are taken together and read in the order of their units: thousands of
+        # units of a dictionary fire equally often, and no more of them are looked at than wanted.
+        while len(found) < n and (below > 0 or above < len(rows)):
+            down = rate - rows[below - 1][0] if below > 0 else math.inf
             up = rows[above][0] - rate if above < len(rows) else math.inf
-            distance = min(down, up)
-            # As many as are wanted, and all that are as near as the last of them.
-            if len(found) >= n and distance > found[n - 1][0]:
-                break
-            row = rows[below] if down <= up else rows[above]
-            below, above = (below - 1, above) if down <= up else (below, above + 1)
-            if self._allowed(explanation.unit, row[1]):
-                found.append((distance, row[1], row[2]))
-        return tuple(one for *_, one in sorted(found, key=lambda item: item[:2])[:n])
+            nearest: list[tuple[UnitId, Explanation]] = []
+            if down <= up:
+                start = bisect_left(rows, rows[below - 1][0], hi=below, key=_rate_of)
+                nearest += self._first_allowed(explanation.unit, rows, start, below, n)
+                below = start
+            if up <= down:
+                end = bisect_right(rows, rows[above][0], lo=above, key=_rate_of)
+                nearest += self._first_allowed(explanation.unit, rows, above, end, n)
+                above = end
+            found += [one for _, one in sorted(nearest, key=lambda pair: pair[0])]
+        return tuple(found[:n])
+
+    def _first_allowed(
+        self, own: UnitId, rows: Sequence[_Row], start: int, end: int, n: int
+    ) -> list[tuple[UnitId, Explanation]]:
+        """The first `n` rows from `start` up to `end` that can be donors."""
+        allowed = (rows[i][1:] for i in range(start, end) if self._allowed(own, rows[i][1]))
+        return list(islice(allowed, n))
 
     def _log_rate(self, unit: UnitId) -> float:
         return math.log(self._densities[unit] + _RATE_FLOOR)
