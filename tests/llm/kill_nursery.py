@@ -20,7 +20,10 @@ from autointerp.llm import (
 
 
 def work(url: str, folder: Path, n_jobs: int, concurrency: int) -> None:
-    """Ask two questions a job; what is done is written down, a line a job."""
+    """Ask two questions a job; what is done is written down, a line a job.
+
+    Its key tells the server who asked: what a killed worker sent may arrive after its end.
+    """
     import openai  # noqa: F401
 
     def job(i: int):
@@ -28,9 +31,10 @@ def work(url: str, folder: Path, n_jobs: int, concurrency: int) -> None:
         (second,) = yield [Request((Message("user", f"job {i} then {first.text}"),), 8)]
         return second.text
 
+    os.environ["WORKER"] = f"worker-{os.getpid()}"
     done = folder / "done.txt"
     finished = set(done.read_text().splitlines()) if done.exists() else set()
-    options = ClientOptions(base_url=url, max_concurrency=concurrency)
+    options = ClientOptions(base_url=url, max_concurrency=concurrency, api_key_env="WORKER")
     client = CachedClient(
         load_client("openai/m", options), ResponseCache(folder / "responses.sqlite")
     )

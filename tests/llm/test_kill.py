@@ -41,30 +41,35 @@ class Nursery:
         return self.process.stdout.readline().strip()
 
 
+def asked_by(server: FakeServer, worker: int) -> list[str]:
+    """Everything a worker asked."""
+    key = f"Bearer worker-{worker}"
+    return [asked.text for asked in server.asked if asked.headers["authorization"] == key]
+
+
 def test_twenty_kills_repeat_at_most_what_was_in_flight_and_lose_nothing(tmp_path):
     chance = random.Random(20)
     with FakeServer(latency=0.01, check_bodies=False) as server:
         nursery = Nursery(server.openai_url, tmp_path)
-        lives: list[list[str]] = []
+        workers: list[int] = []
         try:
             for _ in range(KILLS):
                 start, moment = len(server.asked), chance.randint(1, 30)
-                worker = nursery.start()
+                workers.append(nursery.start())
                 deadline = time.monotonic() + 30
                 while len(server.asked) < start + moment and time.monotonic() < deadline:
                     time.sleep(0.001)
                 time.sleep(chance.random() * 0.02)
-                os.kill(worker, signal.SIGKILL)
+                os.kill(workers[-1], signal.SIGKILL)
                 assert nursery.ended() == -signal.SIGKILL
-                lives.append([asked.text for asked in server.asked[start:]])
-            start = len(server.asked)
-            nursery.start()
+            workers.append(nursery.start())
             assert nursery.ended() == 0
-            lives.append([asked.text for asked in server.asked[start:]])
         finally:
             nursery.process.kill()
             nursery.process.wait()
         assert server.most_in_flight <= CONCURRENCY
+        lives = [asked_by(server, worker) for worker in workers]
+        assert sum(map(len, lives)) == len(server.asked)
         assert all(len(life) == len(set(life)) for life in lives)
         # Of what a killed process had asked, no more than was in flight is ever asked again.
         lost = [
