@@ -1,6 +1,7 @@
 """The rows of a run's files, and back: units, records, statistics, simulations, scores."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
@@ -134,7 +135,7 @@ def window_rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def record_of(
-    source: str, row: dict[str, Any], parents: dict[str, Sequence], vocabulary: list[str]
+    source: str, row: dict[str, Any], parents: Mapping[str, Sequence], vocabulary: list[str]
 ) -> ActivationRecord:
     """The inverse of `record_row`; token texts come from the corpus."""
     sequence = parents[row["sequence_id"]]
@@ -163,7 +164,7 @@ def unit_of(
     source: str,
     row: dict[str, Any],
     records: list[dict[str, Any]],
-    parents: dict[str, Sequence],
+    parents: Mapping[str, Sequence],
     vocabulary: list[str],
 ) -> UnitRecord:
     """A unit from its row and the rows of its windows."""

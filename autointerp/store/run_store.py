@@ -12,7 +12,7 @@ what is read back, rounding included, so that they can be recomputed exactly.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -134,8 +134,15 @@ class _UnitPlaces:
 class RunStore:
     """One run's folder. Open it with `lock()` to write."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, read_only: bool = False) -> None:
+        """Open nothing yet.
+
+        Args:
+            folder: of the run.
+            read_only: results are read by any thread and never written.
+        """
         self.folder = Path(folder)
+        self._read_only = read_only
         self._database: sqlite3.Connection | None = None
         self._ledger: Ledger | None = None
         self._groups: dict[str, _UnitPlaces] = {}
@@ -294,14 +301,18 @@ class RunStore:
         output_path(self.records_folder, source).unlink(missing_ok=True)
         self._outputs.pop(source, None)
 
-    def _sequence_index(self) -> tuple[dict[str, Sequence], list[str]]:
+    def use_sequences(self, sequences: Mapping[str, Sequence], vocabulary: list[str]) -> None:
+        """Look sequences up there: the whole corpus need not be held to read units."""
+        self._index = (sequences, vocabulary)
+
+    def _sequence_index(self) -> tuple[Mapping[str, Sequence], list[str]]:
         if not hasattr(self, "_index"):
             sequences, _ = self.read_sequences()
             self._index = ({s.sequence_id: s for s in sequences}, self.read_vocabulary())
         return self._index
 
     def _read_unit(
-        self, unit: UnitId, parents: dict[str, Sequence], vocabulary: list[str]
+        self, unit: UnitId, parents: Mapping[str, Sequence], vocabulary: list[str]
     ) -> UnitRecord:
         if unit.source not in self._groups:
             statistics = self.records_folder / f"{unit.source}.statistics.parquet"
@@ -335,6 +346,8 @@ class RunStore:
         Raises:
             AutointerpError: where it was written by another schema version.
         """
+        if self._database is None and self._read_only:
+            self._database = self._opened_for_reading()
         if self._database is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.folder / "results.sqlite", timeout=30)
@@ -351,6 +364,15 @@ class RunStore:
             refuse_version(int(found), self.folder / "results.sqlite")
             self._database = connection
         return self._database
+
+    def _opened_for_reading(self) -> sqlite3.Connection:
+        path = self.folder / "results.sqlite"
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30, check_same_thread=False
+        )
+        row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+        refuse_version(int(row[0]) if row else 0, path)
+        return connection
 
     def close(self) -> None:
         """Close the database; the write-ahead log is folded in."""
