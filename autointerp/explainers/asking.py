@@ -11,30 +11,27 @@ A template defines
 Whatever the requests of a run have in common stands first.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from autointerp import resources
 from autointerp.explainers.base import Explaining, ExplainView, dead
 from autointerp.explainers.windows import MARKER, details_of
 from autointerp.explainers.words import NotAnExplanationError, parse_explanation
 from autointerp.llm import Message, Request, Response, ResponseStatus, Usage
 from autointerp.records import (
     ActivationRecord,
-    AutointerpError,
     Explanation,
     Status,
     UsageError,
     content_key,
     derived_seed,
 )
+from autointerp.templates import guarded, read_template
 
+_PROBLEM = "cannot be used for explanations"
+_REMEDY = "it must define the macros instructions and question, and examples"
 _LANGUAGE = re.compile(r"[^\W\d_][^\W\d_ ()-]*(?:[ ()-]+[^\W\d_]+\)?){0,3}")
 _MARKER_LINE = re.compile(
     rf"^[\s*#>_`-]*(?:{re.escape(MARKER[:-1])}[*_`]*:?[*_`]*[ \t]*)+", re.IGNORECASE | re.MULTILINE
@@ -75,21 +72,11 @@ class Template:
             AutointerpError: where there is no such template, or it lacks a piece.
         """
         self.name = name
-        file = Path(name) if name.endswith(".j2") else resources.path(f"prompts/{name}.j2")
-        try:
-            source = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise AutointerpError(f"prompt {name!r} cannot be read: {error}") from error
-        self.digest = hashlib.blake2b(source.encode(), digest_size=16).hexdigest()
-        environment = jinja2.Environment(
-            undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-        )
-        try:
-            self._pieces: Any = environment.from_string(source).module
+        with guarded(name, _PROBLEM, _REMEDY):
+            template = read_template(name)
+            self.digest, self._pieces = template.digest, template.pieces
             self._examples = [(dict(e["shown"]), dict(e)) for e in self._pieces.examples]
             _ = self._pieces.instructions, self._pieces.question
-        except (jinja2.TemplateError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._wrong(error) from error
 
     def instructions(self, **settings: Any) -> str:
         """The system message under some settings."""
@@ -112,18 +99,10 @@ class Template:
         ]
 
     def _rendered(self, piece: str, values: Mapping[str, Any]) -> str:
-        try:
+        with guarded(self.name, _PROBLEM, _REMEDY):
             macro = getattr(self._pieces, piece)
             known = {name: value for name, value in values.items() if name in macro.arguments}
             return str(macro(**known)).strip("\n")
-        except (jinja2.TemplateError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._wrong(error) from error
-
-    def _wrong(self, error: Exception) -> AutointerpError:
-        return AutointerpError(
-            f"prompt {self.name!r} cannot be used for explanations: {error}; it must define the "
-            "macros instructions and question, and examples"
-        )
 
 
 class Asking:

@@ -1,15 +1,10 @@
 """Asks a language model, showing it tokens with their activations (Bills et al. 2023)."""
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from autointerp import resources
 from autointerp.explainers.asking import (
     Reading,
     asked_language,
@@ -33,6 +28,7 @@ from autointerp.records import (
     derived_seed,
 )
 from autointerp.stats import normalise_levels
+from autointerp.templates import guarded, read_template
 
 _VERSION = 3
 """Raise when the same view and template give another request or another reading of its answer."""
@@ -93,18 +89,16 @@ def load_prompt(name: str) -> ExplainPrompt:
     Raises:
         AutointerpError: where there is no such template, or it lacks a piece.
     """
-    file = Path(name) if name.endswith(".j2") else resources.path(f"prompts/{name}.j2")
-    try:
-        source = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AutointerpError(f"prompt {name!r} cannot be read: {error}") from error
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    try:
-        pieces: Any = environment.from_string(source).module
+    with guarded(
+        name,
+        "is not an explanation prompt",
+        "it must define instructions, table(windows, active), read, question, strongest(tokens) "
+        "and examples",
+    ):
+        template = read_template(name)
+        pieces = template.pieces
         return ExplainPrompt(
-            digest=hashlib.blake2b(source.encode(), digest_size=16).hexdigest(),
+            digest=template.digest,
             instructions=str(pieces.instructions).strip(),
             table=lambda windows, active: str(pieces.table(windows, active)).strip("\n"),
             read=str(pieces.read).strip(),
@@ -117,11 +111,6 @@ def load_prompt(name: str) -> ExplainPrompt:
                 else None
             ),
         )
-    except (jinja2.TemplateError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise AutointerpError(
-            f"prompt {name!r} is not an explanation prompt: {error}; it must define instructions, "
-            "table(windows, active), read, question, strongest(tokens) and examples"
-        ) from error
 
 
 def _example(fields: dict[str, Any]) -> tuple[tuple[str, ...], str]:

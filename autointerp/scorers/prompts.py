@@ -10,23 +10,24 @@ A Jinja template in `prompts/` defines
 An answer is always the JSON object {"answers": […]}, one value for every thing asked about.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from autointerp import resources
 from autointerp.explainers.words import shown_token
 from autointerp.llm import Message, Request, Response, ResponseStatus
 from autointerp.llm.schemas import MalformedAnswerError, parse_answer
-from autointerp.records import AutointerpError
+from autointerp.templates import guarded, read_template
 
 _FENCE = re.compile(r"<(?=\s*/?\s*(?:text|pair|first|second)\b)", re.IGNORECASE)
+
+_PROBLEM = "is no judge's prompt of this kind"
+_REMEDY = (
+    "it must define instructions, the macro question and examples (see autointerp/prompts for the "
+    "type's own)"
+)
 
 BOOLEAN: Mapping[str, Any] = {"type": "boolean"}
 """What one answer of yes or no looks like."""
@@ -74,10 +75,8 @@ class JudgePrompt:
         Raises:
             AutointerpError: where the template cannot show that.
         """
-        try:
+        with guarded(self.name, _PROBLEM, _REMEDY):
             return str(self.pieces.question(**shown)).strip("\n")
-        except (jinja2.TemplateError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise _wrong(self.name, error) from error
 
     def request(
         self, shown: Mapping[str, Any], schema: Mapping[str, Any], **options: Any
@@ -106,20 +105,13 @@ def load_prompt(name: str) -> JudgePrompt:
     Raises:
         AutointerpError: where there is no such template, or it lacks a piece.
     """
-    file = Path(name) if name.endswith(".j2") else resources.path(f"prompts/{name}.j2")
-    try:
-        source = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AutointerpError(f"prompt {name!r} cannot be read: {error}") from error
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    try:
-        pieces: Any = environment.from_string(source).module
+    with guarded(name, _PROBLEM, _REMEDY):
+        template = read_template(name)
+        pieces = template.pieces
         examples = [dict(example) for example in pieces.examples]
         return JudgePrompt(
             name=name,
-            digest=hashlib.blake2b(source.encode(), digest_size=16).hexdigest(),
+            digest=template.digest,
             instructions=str(pieces.instructions).strip(),
             examples=tuple(
                 (
@@ -131,15 +123,6 @@ def load_prompt(name: str) -> JudgePrompt:
             ),
             pieces=pieces,
         )
-    except (jinja2.TemplateError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _wrong(name, error) from error
-
-
-def _wrong(name: str, error: Exception) -> AutointerpError:
-    return AutointerpError(
-        f"prompt {name!r} is no judge's prompt of this kind: {error}; it must define instructions, "
-        "the macro question and examples (see autointerp/prompts for the type's own)"
-    )
 
 
 def read_answers(request: Request, response: Response) -> list[Any]:

@@ -22,16 +22,12 @@ With `branches`, no placeholder is needed: each token sees the few-shot, the exp
 sequence's start, but no other token of the list.
 """  # noqa: E501
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from autointerp import resources
 from autointerp.records import AutointerpError
+from autointerp.templates import guarded, read_template
 
 
 @dataclass(frozen=True)
@@ -84,22 +80,16 @@ def load_prompt(name: str) -> SimulationPrompt:
     Raises:
         AutointerpError: where there is no such template, or it lacks a piece.
     """
-    file = Path(name) if name.endswith(".j2") else resources.path(f"prompts/{name}.j2")
-    try:
-        source = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise AutointerpError(f"prompt {name!r} cannot be read: {error}") from error
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
-    )
-    try:
-        pieces: Any = environment.from_string(source).module
+    with guarded(
+        name,
+        "is not a simulation prompt",
+        "autointerp/simulators/prompt.py lists what it must define",
+    ):
+        template = read_template(name)
+        pieces = template.pieces
         prompt = SimulationPrompt(
-            name=file.stem,
-            digest=hashlib.blake2b(source.encode(), digest_size=16).hexdigest(),
+            name=template.name,
+            digest=template.digest,
             opening=pieces.opening,
             unit=pieces.unit,
             sequence=pieces.sequence,
@@ -112,11 +102,6 @@ def load_prompt(name: str) -> SimulationPrompt:
             closing=pieces.closing,
             examples=tuple(_example(fields) for fields in pieces.examples),
         )
-    except (jinja2.TemplateError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise AutointerpError(
-            f"prompt {name!r} is not a simulation prompt: {error}; "
-            "autointerp/simulators/prompt.py lists what it must define"
-        ) from error
     head, rest = prompt.start("", "")
     if not head or not (prompt.mark or (rest and not prompt.branches)):
         raise AutointerpError(
