@@ -128,7 +128,8 @@ class _Fit:
         cls, settings: SaeSettings, stored: Mapping[str, Tensor], step: int, ema: bool
     ) -> "_Fit":
         """From a checkpoint's tensors, or from first parameters (`p|` alone)."""
-        parts = {kind: {n[2:]: t for n, t in stored.items() if n[:2] == kind} for kind in
+        # By name, as files list them: the norm of all gradients is a sum in this order.
+        parts = {kind: {n[2:]: t for n, t in sorted(stored.items()) if n[:2] == kind} for kind in
                  ("p|", "m|", "v|", "e|")}  # fmt: skip
         parameters = parts["p|"]
         learnt = {n: p.requires_grad_() for n, p in parameters.items() if n not in FIXED}
@@ -180,7 +181,7 @@ def train_saes(
             raise AutointerpError(
                 f"{name}: architecture {each.architecture!r} is none of {', '.join(OBJECTIVES)}"
             )
-    stored = load_file(checkpoint, device=schedule.device) if checkpoint.exists() else {}
+    stored = _read(checkpoint, schedule.device)
     step = int(stored["step"]) if stored else 0
     source = batches(step)
     if stored:
@@ -319,6 +320,17 @@ def _kept(x: Tensor, y: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
         return x, y
     shorter = x[kept]
     return shorter, shorter if y is x else y[kept]
+
+
+def _read(checkpoint: Path, device: str) -> dict[str, Tensor]:
+    """A checkpoint's tensors; none where there is no file.
+
+    Copied into memory of their own: rounding in a product can depend on where a tensor begins, and
+    in a mapped file that is anywhere.
+    """
+    if not checkpoint.exists():
+        return {}
+    return {name: tensor.clone() for name, tensor in load_file(checkpoint, device=device).items()}
 
 
 def _of(stored: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -177,7 +177,8 @@ def tied_start(
     generator = torch.Generator().manual_seed(seed)
     W_dec = torch.randn(settings.n_latents, y.shape[1], generator=generator).to(y)
     W_dec = W_dec / W_dec.norm(dim=1, keepdim=True) * decoder_norm
-    W_enc = W_dec.T.clone()
+    # Contiguous, as a checkpoint reads it back: sums go the same way before a kill and after it.
+    W_enc = W_dec.T.clone(memory_format=torch.contiguous_format)
     more: Parameters = {}
     if x is not y:
         more = {"b_pre": torch.zeros_like(x[0])}
