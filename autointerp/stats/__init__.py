@@ -15,6 +15,7 @@ from autointerp.stats.calibration import (
     fit_percentile,
     normalise_levels,
 )
+from autointerp.stats.cascade import Thresholds, thresholds
 from autointerp.stats.classification import (
     ClassificationEstimate,
     auprc,
@@ -50,6 +51,11 @@ from autointerp.stats.intervals import (
     share_interval,
 )
 from autointerp.stats.permutation import permutation_test, sign_flip_test
+from autointerp.stats.prediction_powered import (
+    Population,
+    PredictionPoweredMean,
+    prediction_powered_mean,
+)
 from autointerp.stats.rescaled_bootstrap import (
     Correlations,
     Resamples,
@@ -60,12 +66,14 @@ from autointerp.stats.rescaled_bootstrap import (
     stratified_bootstrap,
     window_moments,
 )
+from autointerp.stats.sequential import ConfidenceSequence
 
 __all__ = [
     "BinomialResult",
     "Calibration",
     "ClassificationEstimate",
     "CommonSupport",
+    "ConfidenceSequence",
     "Correlations",
     "Estimate",
     "ExpectedLevel",
@@ -73,9 +81,12 @@ __all__ = [
     "IsotonicCalibration",
     "LinearCalibration",
     "PercentileCalibration",
+    "Population",
+    "PredictionPoweredMean",
     "Resamples",
     "Seed",
     "SimulationScore",
+    "Thresholds",
     "auprc",
     "auroc",
     "balanced_accuracy",
@@ -102,12 +113,14 @@ __all__ = [
     "permutation_test",
     "pooled_pearson",
     "pooled_spearman",
+    "prediction_powered_mean",
     "rao_wu_resamples",
     "score_simulation",
     "share_interval",
     "sign_flip_test",
     "standardised_mean",
     "stratified_bootstrap",
+    "thresholds",
     "weighted_auprc",
     "window_moments",
 ]
