@@ -133,15 +133,15 @@ def load_run(folder: str | Path) -> LoadedRun:
     rows = tuple(_rows(path))
     if not rows:
         raise AutointerpError(f"{path} holds no unit: nothing can be compared")
-    summary = _json(place / "summary.json")
+    summary = checked_object(place / "summary.json")
     if not isinstance(summary.get("scorers"), dict) or not summary["scorers"]:
         raise AutointerpError(f"{place / 'summary.json'} lacks `scorers`: {_again(place)}")
     return LoadedRun(
         folder=place,
         name=str(summary.get("run") or place.name),
         rows=rows,
-        config=_config(place / "config.yaml"),
-        provenance=_json(place / "provenance.json"),
+        config=checked_config(place / "config.yaml"),
+        provenance=checked_object(place / "provenance.json"),
         summary=summary,
     )
 
@@ -208,7 +208,8 @@ def _again(folder: Path) -> str:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def checked_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object, or an error that names it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -218,7 +219,8 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _config(path: Path) -> dict[str, Any]:
+def checked_config(path: Path) -> dict[str, Any]:
+    """A config as plain values, or an error that names its file."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

@@ -5,14 +5,16 @@ Corpus text is hostile: nothing here is HTML, and what would be invisible or wou
 neighbours is written out.
 """
 
+import math
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 
-from autointerp.analysis.results import RunResults
 from autointerp.analysis.wording import number
 from autointerp.records import ActivationRecord, Simulation
 
@@ -57,7 +59,7 @@ class LevelScale:
     def shade(self, level: float) -> int:
         """0 to `N_SHADES`."""
         span = max(self.high - self.low, MIN_LEVEL_RANGE)
-        return int(np.clip(round(N_SHADES * (level - self.low) / span), 0, N_SHADES))
+        return min(N_SHADES, max(0, round(N_SHADES * (level - self.low) / span)))
 
 
 def level_scale(simulations: tuple[Simulation, ...]) -> LevelScale | None:
@@ -69,8 +71,22 @@ def level_scale(simulations: tuple[Simulation, ...]) -> LevelScale | None:
     return LevelScale(float(levels.min()), float(levels.max()))
 
 
+class SequenceTexts(Protocol):
+    """Where texts of sequences and the places of tokens in them are; `RunResults` is one."""
+
+    @property
+    def sequence_texts(self) -> Mapping[str, Mapping[str, str]]:
+        """sequence_id → `text`, `document_name`."""
+        ...
+
+    @property
+    def char_spans(self) -> Mapping[str, tuple[Any, Any]]:
+        """sequence_id → (char_starts, char_ends) of its tokens."""
+        ...
+
+
 def cells_of(
-    results: RunResults,
+    results: SequenceTexts,
     record: ActivationRecord,
     simulation: Simulation | None,
     maximum: float,
@@ -85,23 +101,25 @@ def cells_of(
         maximum: the unit's largest activation in the `explain` split, darkest on the scale.
         scale: of the predicted levels.
     """
+    # Lists: a page has thousands of cells, and numpy takes long over single numbers.
+    masked, activations = record.masked.tolist(), record.activations.tolist()
+    levels: list[float | None] = [None] * len(masked)
+    if simulation is not None:
+        known = zip(simulation.expected.tolist(), simulation.known.tolist(), strict=True)
+        levels[: len(simulation.known)] = [value if k else None for value, k in known]
     cells: list[Cell] = []
-    for text, members in _groups(results, record):
-        scored = members[~record.masked[members]]
-        true = float(record.activations[scored].max(initial=0.0))
-        known = _known(simulation, scored)
-        level = float(known.max()) if known.size else None
+    for text, first, last in _groups(results, record):
+        scored = [i for i in range(first, last + 1) if not masked[i]]
+        true = max((activations[i] for i in scored), default=0.0)
+        level = max((x for i in scored if (x := levels[i]) is not None), default=None)
         true_shade = level_shade = None
-        if scored.size:
+        if scored:
             share = true / maximum if maximum > 0 else 0.0
-            true_shade = int(np.clip(np.ceil(N_SHADES * share - 1e-6), 0, N_SHADES))
+            true_shade = min(N_SHADES, max(0, math.ceil(N_SHADES * share - 1e-6)))
         if level is not None and scale is not None:
             level_shade = scale.shade(level)
-        cells.append(
-            Cell(
-                shown_text(text), true_shade, level_shade, _title(scored, true, level), true, level
-            )
-        )
+        title = _title(bool(scored), true, level)
+        cells.append(Cell(shown_text(text), true_shade, level_shade, title, true, level))
     return cells
 
 
@@ -109,6 +127,11 @@ def shown_text(text: str) -> str:
     """A token as it is shown: cut, on one line, with nothing invisible in it."""
     if len(text) > MAX_TOKEN_CHARACTERS:
         text = text[: MAX_TOKEN_CHARACTERS - 1] + "…"
+    return _shown_text(text)
+
+
+@lru_cache(maxsize=65536)
+def _shown_text(text: str) -> str:
     spaces = len(text) - len(text.lstrip(" "))
     if spaces > 2:
         text = f"␣×{spaces}" + text[spaces:]
@@ -132,15 +155,15 @@ def direction(text: str) -> str:
     return "rtl" if right > sum(kind == "L" for kind in kinds) else "ltr"
 
 
-def _groups(results: RunResults, record: ActivationRecord) -> Iterator[tuple[str, np.ndarray]]:
-    """Text and positions in the window of every cell."""
+def _groups(results: SequenceTexts, record: ActivationRecord) -> Iterator[tuple[str, int, int]]:
+    """Text of every cell, and its first and last position in the window."""
     window = record.window
     n = len(record.tokens)
     text = results.sequence_texts.get(window.sequence_id, {}).get("text")
     spans = results.char_spans.get(window.sequence_id)
     if text is None or spans is None or len(spans[0]) < window.stop:
         for place, token in enumerate(record.tokens):
-            yield token, np.array([place])
+            yield token, place, place
         return
     starts = [int(x) for x in spans[0][window.start : window.stop]]
     ends = [int(x) for x in spans[1][window.start : window.stop]]
@@ -151,7 +174,7 @@ def _groups(results: RunResults, record: ActivationRecord) -> Iterator[tuple[str
             last += 1
             end = max(end, ends[last])
         shown = text[_start(text, starts, ends, first) : end]
-        yield shown or record.tokens[first], np.arange(first, last + 1)
+        yield shown or record.tokens[first], first, last
         first = last + 1
 
 
@@ -163,14 +186,8 @@ def _start(text: str, starts: list[int], ends: list[int], place: int) -> int:
     return start
 
 
-def _known(simulation: Simulation | None, members: np.ndarray) -> np.ndarray:
-    if simulation is None or members.size == 0 or members[-1] >= len(simulation.known):
-        return np.empty(0)
-    return simulation.expected[members[simulation.known[members]]]
-
-
-def _title(scored: np.ndarray, true: float, level: float | None) -> str:
-    if not scored.size:
+def _title(is_scored: bool, true: float, level: float | None) -> str:
+    if not is_scored:
         return "not scored"
     predicted = "no level" if level is None else f"level {number(level)}"
     return f"true {number(true)}, simulated {predicted}"
