@@ -41,6 +41,9 @@ class Status(StrEnum):
     FAILED = "failed"
     """Retries were used up; shown as worst-case bounds."""
     NOT_RUN = "not_run"
+    STAGED = "staged"
+    """A cascade or a stopping rule chose what is scored by this scorer: in no mean; `reason` says
+    what decided. The unit may have a score all the same."""
 
 
 class Split(StrEnum):

@@ -6,6 +6,7 @@ what is allowed.
 
 from autointerp.config.base import LocalPath, Name
 from autointerp.config.corpus import CorpusConfig, MixPartConfig, TextsConfig
+from autointerp.config.cost import CascadeConfig, StopConfig
 from autointerp.config.explaining import BASELINE_EXPLAINERS, EXPLAINER_KEYS, ExplainerConfig
 from autointerp.config.llm import BatchConfig, BudgetConfig, LlmConfig
 from autointerp.config.loading import load_config, parse_config
@@ -34,6 +35,7 @@ __all__ = [
     "AttentionHeadsConfig",
     "BatchConfig",
     "BudgetConfig",
+    "CascadeConfig",
     "CorpusConfig",
     "DesignConfig",
     "DirectionsConfig",
@@ -55,6 +57,7 @@ __all__ = [
     "SimulatorConfig",
     "SimulatorTrainConfig",
     "SparsifyConfig",
+    "StopConfig",
     "SubjectConfig",
     "TextsConfig",
     "UnitSourceConfig",

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from autointerp.config.base import Name, Stage
 from autointerp.config.controls import CONTROL_NAMES, ControlName
 from autointerp.config.corpus import CorpusConfig
+from autointerp.config.cost import CascadeConfig
 from autointerp.config.explaining import BASELINE_EXPLAINERS, ExplainerConfig
 from autointerp.config.llm import BudgetConfig, LlmConfig
 from autointerp.config.recording import RecordConfig, UnitsConfig
@@ -40,6 +41,8 @@ class RunConfig(Stage):
     score: ScoreConfig = ScoreConfig()
     scorers: list[ScorerConfig] = [ScorerConfig(name="simulation", type="simulation")]
     """How explanations are scored; all of them use the windows and donors of `score`."""
+    cascade: CascadeConfig | None = None
+    """Score by cheap scorers first, and by expensive ones only where those leave it open."""
     controls: bool | list[ControlName] = ["permuted", "sign_flip"]
     """What is scored beside every explanation, as well as the `shuffled_donors` of `score`:
     `empty`, `generic` and `narrow` are explanations that should do worse, and cost a simulation or
@@ -82,7 +85,23 @@ class RunConfig(Stage):
                 self._check_choice(explainer)
         if sum(scorer.type == "simulation" for scorer in self.scorers) > 1:
             raise ValueError("only one of the scorers can be of type simulation")
+        self._check_savings()
         return self
+
+    def _check_savings(self) -> None:
+        """Raises `ValueError` for a cascade of scorers that are not there, or without a measure."""
+        stop, cascade = self.score.stop, self.cascade
+        if cascade and stop:
+            raise ValueError("`cascade` and `score.stop` both choose what is scored: keep one")
+        for stage in cascade.stages if cascade else ():
+            if stage not in [scorer.name for scorer in self.scorers]:
+                names = ", ".join(scorer.name for scorer in self.scorers)
+                raise ValueError(f"cascade.stages names {stage!r}, but `scorers` has: {names}")
+        for key, part in (("cascade", cascade), ("score.stop", stop)):
+            if part and part.measure == "lift" and self.score.shuffled_donors == 0:
+                raise ValueError(
+                    f"{key}.measure is lift, but score.shuffled_donors is 0: set measure to score"
+                )
 
     def _check_choice(self, chooser: ExplainerConfig) -> None:
         """Raises `ValueError` where there is nothing to choose from, or nobody who can."""

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from autointerp.config.base import Stage
+from autointerp.config.cost import StopConfig
 
 
 class SimulatorConfig(Stage):
@@ -64,3 +65,5 @@ class ScoreConfig(Stage):
     correlation with the levels as they are."""
     bootstrap: int = Field(default=1000, ge=100, le=100_000)
     """Replicates for the interval of a score."""
+    stop: StopConfig | None = None
+    """Stop scoring a source by a scorer where its mean is known to this width."""

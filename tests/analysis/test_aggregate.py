@@ -32,7 +32,7 @@ def test_known_counts_of_each_kind(summary: dict) -> None:
     counts = words(summary)["counts"]
     assert counts["by_status"] == {
         "ok": 2, "constant_prediction": 1, "undefined_truth": 1, "insufficient_data": 1,
-        "failed": 2, "dead": 1, "not_run": 1,
+        "failed": 2, "dead": 1, "not_run": 1, "staged": 0,
     }  # fmt: skip
     assert (counts["selected"], counts["dead"], counts["failed"]) == (9, 1, 2)
     assert counts["explained"] == 7  # not the dead one, not the one whose explanation failed
