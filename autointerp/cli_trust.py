@@ -1,4 +1,4 @@
-"""Commands that tell how far a run can be trusted: `verify`, `audit`, `check-judge`, `selftest`."""
+"""Commands that tell how far numbers can be trusted: `verify`, `audit`, `plant`, `selftest`."""
 
 import json
 import sys
@@ -49,6 +49,23 @@ def register(app: typer.Typer, guarded: Guard) -> None:
     ) -> None:
         """Score the best units once more, on documents held back: by how much do they fall?"""
         guarded(lambda: _audit(run_folder, top, reference, dry, json_output))
+
+    @app.command()
+    def plant(
+        folder: Annotated[Path, typer.Argument(help="A folder to make.")],
+        seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights and texts.")] = 0,
+        texts: Annotated[int, typer.Option("--texts", min=20, help="How many texts.")] = 300,
+    ) -> None:
+        """Write a small model with planted units: what each responds to and does is computed."""
+
+        def work() -> None:
+            from autointerp.planted import UNITS, write_folder
+
+            write_folder(folder, seed=seed, n_texts=texts)
+            print(f"{len(UNITS)} units in {folder}: model, dictionary, texts, true explanations")
+            print(f"now: autointerp run {folder / 'config.yaml'}")
+
+        guarded(work)
 
     @app.command()
     def selftest(json_output: JsonOption = False) -> None:

@@ -28,6 +28,7 @@ from autointerp.records import (
     derived_seed,
 )
 from autointerp.simulators import SimulationRequest
+from autointerp.stats.estimate import is_constant
 
 VERSION = 2
 """Raise when the same simulations give another score."""
@@ -321,9 +322,9 @@ def _known_pairs(
 
 
 def _is_constant(windows: Sequence[ActivationRecord]) -> bool:
-    """Whether the true activations are the same on all unmasked tokens."""
+    """Whether the true activations are the same on all unmasked tokens, up to rounding."""
     true = np.concatenate([window.activations[~window.masked] for window in windows])
-    return true.size == 0 or bool((true == true[0]).all())
+    return is_constant(true.astype(np.float64))
 
 
 def _counted(value: float | None, status: Status) -> float:
