@@ -105,7 +105,8 @@ def test_the_page_on_interventions_names_what_touches_the_subject_and_its_config
     page = (ROOT / "docs" / "interventions.md").read_text()
     rows = set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
     live = {kind for kind, scorer in SCORERS.items() if issubclass(scorer, LiveScorer)}
-    assert {*live, "responsiveness", "purity", "revision", "token_change"} == rows
+    assert {*live, "responsiveness", "purity", "revision", "token_change", "agent",
+            "ensemble"} == rows  # fmt: skip
     (block,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     config = {
         "sources": {"mine": {"type": "recorded", "path": "x"}},

@@ -29,7 +29,10 @@ EXPLAINER_KEYS: dict[str, tuple[str, ...]] = {
     "best_of": ("of", "by"),
     "revision": ("n_windows", "n_rounds", "n_texts", "sampling", "values", "reasoning", *_ASKING),
     "token_change": ("strength", *_ASKING),
-}
+    "agent": ("n_windows", "n_rounds", "n_texts", "text_budget", "sampling", "values",
+              *(key for key in _ASKING if key != "n_samples")),
+    "ensemble": ("join", "n_windows", "sampling", "values", "strength", *_ASKING),
+}  # fmt: skip
 """Our own explainer types, and the keys that each of them reads."""
 
 
@@ -42,26 +45,35 @@ class ExplainerConfig(Stage):
     """`token_activation_pairs`, `highlights`, `summary`, `max_act_logits`, `contrastive`, `short`,
     `intervals` or `clusters` ask the language model; `top_tokens`, `token_lookup`,
     `promoted_tokens`, `n2g`, `fixed` and `labels` need none; `best_of` chooses among the
-    explanations of others; `revision` and `token_change` ask the language model and run the subject
-    (docs/interventions.md); or a third party's entry point."""
+    explanations of others; `revision`, `agent`, `token_change` and `ensemble` ask the language
+    model and run the subject (docs/interventions.md); or a third party's entry point."""
     n_windows: int | None = Field(default=None, ge=1, le=1000)
     """Most windows shown to the language model; the type's own number if left out."""
     sampling: Literal["interval", "decile", "top"] | None = None
-    """How active windows are chosen (`highlights`, `contrastive`): equally from ten value intervals
-    (the default), equally from tenths of their ranks, or the most active."""
+    """How active windows are chosen (`highlights`, `contrastive`, `revision`, `agent`,
+    `ensemble`): equally from ten value intervals (the default), equally from tenths of their ranks,
+    or the most active."""
     values: bool | None = None
-    """Whether levels are listed below every text (`highlights`); they are by default."""
+    """Whether levels are listed below every text (`highlights`, `revision`, `agent`, `ensemble`);
+    they are by default."""
     reasoning: bool | None = None
     """Whether the model thinks aloud first (`highlights`); not by default."""
     form: Literal["summary", "highlight", "highlight_summary", "values_summary"] | None = None
     """How texts and tokens are shown (`summary`)."""
-    n_rounds: int | None = Field(default=None, ge=1, le=3)
-    """Rounds of proposing texts, running them and revising (`revision`); 2 if left out."""
+    n_rounds: int | None = Field(default=None, ge=1, le=20)
+    """Rounds of proposing texts, running them and revising (`revision`, at most 3; 2 if left out),
+    or most rounds of hypotheses and tests (`agent`; 6 if left out)."""
     n_texts: int | None = Field(default=None, ge=1, le=20)
-    """Texts of either kind proposed in a round (`revision`); 5 if left out."""
+    """Texts of either kind proposed in a round (`revision`; 5 if left out), or most texts run in a
+    round (`agent`; 6 if left out)."""
+    text_budget: int | None = Field(default=None, ge=1, le=1000)
+    """Most texts run for a unit (`agent`); 24 if left out."""
     strength: float | None = Field(default=None, gt=0)
-    """Multiple of its largest activation that a unit is clamped to (`token_change`); 1 if left
-    out."""
+    """Multiple of its largest activation that a unit is clamped to (`token_change`, `ensemble`); 1
+    if left out."""
+    join: Literal["raw", "concat"] | None = None
+    """Whether texts and tokens are shown together, or two explanations stand one after the other
+    (`ensemble`); `raw` if left out."""
     n_contrast: int | None = Field(default=None, ge=1, le=1000)
     """Silent windows shown beside the active ones (`contrastive`); 5 if left out."""
     n_clusters: int | None = Field(default=None, ge=1, le=20)
@@ -103,6 +115,8 @@ class ExplainerConfig(Stage):
             if getattr(self, key) != field.default:
                 readers = ", ".join(kind for kind, keys in EXPLAINER_KEYS.items() if key in keys)
                 raise ValueError(f"`{key}` is not read by type {self.type}, but by {readers}")
+        if self.type == "revision" and (self.n_rounds or 1) > 3:
+            raise ValueError(f"n_rounds of type revision is 1 to 3, not {self.n_rounds}")
         if self.type == "best_of" and self.of is None:
             raise ValueError("type best_of needs `of`, the names of other explainers")
         if self.type == "fixed" and self.path is None:

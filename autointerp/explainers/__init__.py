@@ -12,11 +12,13 @@ from importlib.metadata import entry_points
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from autointerp.explainers.agent import Agent
 from autointerp.explainers.asking import Asking
 from autointerp.explainers.base import Explainer, Explaining, ExplainView
 from autointerp.explainers.best_of import BestOf
 from autointerp.explainers.clusters import Clusters
 from autointerp.explainers.contrastive import Contrastive
+from autointerp.explainers.ensemble import Ensemble
 from autointerp.explainers.fixed import Fixed
 from autointerp.explainers.highlights import Highlights
 from autointerp.explainers.intervals import Intervals
@@ -40,9 +42,11 @@ __all__ = [
     "ENTRY_POINTS",
     "EXPLAINERS",
     "N2G",
+    "Agent",
     "BestOf",
     "Clusters",
     "Contrastive",
+    "Ensemble",
     "ExplainView",
     "Explainer",
     "Explaining",
@@ -83,6 +87,8 @@ EXPLAINERS: dict[str, type[Any]] = {
     "best_of": BestOf,
     "revision": Revision,
     "token_change": TokenChanges,
+    "agent": Agent,
+    "ensemble": Ensemble,
 }
 """Our own, by the `type` in the config; their keys there are `config.EXPLAINER_KEYS`."""
 

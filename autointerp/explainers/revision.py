@@ -15,14 +15,14 @@ import numpy as np
 from autointerp.explainers.asking import Template, read_answer, summed_usage
 from autointerp.explainers.base import ExplainView, dead
 from autointerp.explainers.highlights import Highlights
-from autointerp.explainers.words import shown_token
+from autointerp.explainers.windows import highlighted_where
 from autointerp.llm import Message, Request, Response, ResponseStatus
 from autointerp.llm.capabilities import Needs
 from autointerp.llm.schemas import MalformedAnswerError, parse_answer
 from autointerp.records import Explanation, Status, UsageError, content_key, derived_seed
 from autointerp.subject.requests import Activated, ActivationRequest
 
-_VERSION = 1
+_VERSION = 2
 
 MAX_ROUNDS = 3
 
@@ -118,7 +118,11 @@ class Revision(Highlights):
                 story.append({"problem": "the proposed texts cannot be read"})
                 continue
             (found,) = yield [ActivationRequest(view.unit, texts)]
-            tests = [self._tested(view, one, place) for place, one in enumerate(found)]
+            tests = [
+                {"text": text, "level": level, "expected": place < self.n_texts}
+                for place, one in enumerate(found)
+                for text, level in [outcome(one, view.maximum)]
+            ]
             (answer,) = yield [self._revise(view, text, tests, number)]
             responses.append(answer)
             revised, reason = read_answer(answer, self.instructions, marked=False)
@@ -168,18 +172,24 @@ class Revision(Highlights):
             return None
         return tuple(map(str, (*found["fires"], *found["silent"])))
 
-    def _tested(self, view: ExplainView, found: Activated, place: int) -> dict[str, Any]:
-        """A text as the language model sees it again: what was expected, and what happened."""
-        values = np.where(found.masked, 0.0, found.activations)
-        maximum = float(values.max(initial=0.0))
-        fired = maximum > FIRES_AT * view.maximum
-        strong = (values >= HIGHLIGHT_AT * maximum) & (values > 0) & fired
-        text = "".join(
-            f"<<{shown_token(token)}>>" if is_strong else shown_token(token)
-            for token, is_strong in zip(found.tokens, strong, strict=True)
-        )
-        level = min(10, max(1, int(10 * maximum / view.maximum))) if fired else 0
-        return {"text": text, "level": level, "expected": place < self.n_texts}
+
+def outcome(found: Activated, maximum: float) -> tuple[str, int]:
+    """A text that was run, as a question shows it, and how strongly the unit responded.
+
+    Args:
+        found: what the unit did on it.
+        maximum: the unit's largest activation in `explain`.
+
+    Returns:
+        The text on one line, strong tokens between `<<` and `>>`, and a level: 0 up to `FIRES_AT`
+        of the maximum, else min(10, floor(10 · a / maximum)), at least 1.
+    """
+    values = np.where(found.masked, 0.0, found.activations)
+    largest = float(values.max(initial=0.0))
+    fired = largest > FIRES_AT * maximum
+    strong = (values >= HIGHLIGHT_AT * largest) & (values > 0) & fired
+    level = min(10, max(1, int(10 * largest / maximum))) if fired else 0
+    return highlighted_where(found.tokens, strong), level
 
 
 def _conversation(template: Template, question: str) -> tuple[Message, ...]:

@@ -55,22 +55,22 @@ class TokenChanges(Asking):
         unexplained = dead(view, self.name, key)
         if unexplained is not None:
             return unexplained
-        request = TokenChangeRequest(view.unit, PROMPTS, self.strength, self.n_tokens)
-        found: Sequence[TokenChange] = yield [request]
-        rising, falling = (
-            list(dict.fromkeys(word for word in map(token_word, tokens) if word.strip()))
-            for tokens in (found[0].promoted, found[0].suppressed)
-        )
-        shown = Shown(
-            {
-                "rising": rising,
-                "falling": falling,
-                "promoted": promoted_words(view.promoted, self.n_tokens),
-            },
-            details={"rising": rising, "falling": falling},
-        )
-        if not rising:
-            reason = "clamping the unit raises no token that can be shown"
-            return Explanation(view.unit, self.name, None, Status.INSUFFICIENT_DATA, key, reason)
+        (found,) = yield [TokenChangeRequest(view.unit, PROMPTS, self.strength, self.n_tokens)]
+        shown = effects(view, found, self.n_tokens)
+        if isinstance(shown, str):
+            return Explanation(view.unit, self.name, None, Status.INSUFFICIENT_DATA, key, shown)
         responses = yield [self.request(view, shown, n) for n in range(self.n_samples)]
         return self.explained(view, key, shown, responses)
+
+
+def effects(view: ExplainView, found: TokenChange, n_tokens: int) -> Shown | str:
+    """What clamping a unit changes, and what its weights promote, or why nothing can be shown."""
+    rising, falling = (
+        list(dict.fromkeys(word for word in map(token_word, tokens) if word.strip()))
+        for tokens in (found.promoted, found.suppressed)
+    )
+    if not rising:
+        return "clamping the unit raises no token that can be shown"
+    changes = {"rising": rising, "falling": falling}
+    promoted = promoted_words(view.promoted, n_tokens)
+    return Shown({**changes, "promoted": promoted}, details=changes)

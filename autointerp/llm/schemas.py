@@ -23,8 +23,9 @@ def unfenced(text: str) -> str:
 def parse_answer(text: str, schema: Mapping[str, Any]) -> Any:
     """The value in an answer.
 
-    Strict: the whole answer is one JSON value that follows the schema, with no key twice and no
-    number that JSON does not know. A code fence around all of it is taken off.
+    Strict: the whole answer is one JSON value that follows the schema, with no key twice, no number
+    that JSON does not know and no half of a surrogate pair. A code fence around all of it is taken
+    off.
 
     Raises:
         MalformedAnswerError: naming the place and what was expected.
@@ -36,6 +37,7 @@ def parse_answer(text: str, schema: Mapping[str, Any]) -> Any:
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
+        _refuse_half_characters(value)
     except json.JSONDecodeError as error:
         raise MalformedAnswerError(
             f"the answer is not JSON: {error.msg} at character {error.pos}"
@@ -58,6 +60,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise MalformedAnswerError(f"the answer has the key {twice!r} twice")
     return found
+
+
+def _refuse_half_characters(value: Any) -> None:
+    """Half a surrogate pair is no character: no tokenizer could read it, and no file hold it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise MalformedAnswerError("the answer holds half of a surrogate pair") from None
 
 
 def _finite(digits: str) -> float:

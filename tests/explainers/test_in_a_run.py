@@ -33,7 +33,7 @@ def test_all_explainers_in_one_run(tiny_folder: Path, tmp_path: Path):
     explainers = [
         {"name": kind, "type": kind, **({"path": str(paths[kind])} if kind in paths else {}),
          **({"of": ["top_tokens", "promoted_tokens", "fixed"]} if kind == "best_of" else {}),
-         **({"n_rounds": 1, "n_texts": 1} if kind == "revision" else {}),
+         **({"n_rounds": 1, "n_texts": 1} if kind in ("revision", "agent") else {}),
          **({"max_new_tokens": 3} if "max_new_tokens" in keys else {})}
         for kind, keys in EXPLAINER_KEYS.items()
     ]  # fmt: skip

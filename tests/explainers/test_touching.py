@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from autointerp.config import ExplainerConfig
 from autointerp.explainers import ExplainView, Revision, TokenChanges
 from autointerp.llm import Request, Response, ResponseStatus, Usage
 from autointerp.records import Status, UsageError
@@ -70,7 +71,7 @@ def test_the_explanation_is_revised_by_what_the_unit_truly_did(planted):
     assert [(one["expected"], one["level"]) for one in tests] == [
         (True, 10), (True, 10), (False, 0), (False, 10),
     ]  # fmt: skip
-    assert tests[0]["text"] == " so we saw the<< cat>> near"
+    assert tests[0]["text"] == "so we saw the <<cat>> near"
     assert found.details["usage"]["output_tokens"] == 30
 
 
@@ -112,6 +113,8 @@ def test_without_a_first_explanation_nothing_is_revised(planted):
 def test_rounds_are_one_to_three_and_enter_the_fingerprint():
     with pytest.raises(UsageError, match="set 1 to 3"):
         Revision("words", n_rounds=4)
+    with pytest.raises(ValueError, match="n_rounds of type revision is 1 to 3, not 4"):
+        ExplainerConfig(name="words", type="revision", n_rounds=4)
     assert Revision("a").fingerprint != Revision("a", n_rounds=1).fingerprint
     assert Revision("a").needs.json_schema
 

@@ -59,6 +59,7 @@ def test_a_good_answer_is_asked_for_once():
         ('{"levels": [NaN]}', "NaN"),
         ('{"levels": [1e999]}', "Infinity"),
         ("[]", "does not follow"),
+        ('{"levels": ["\\ud83d"]}', "surrogate"),
         (GOOD + GOOD, "not JSON"),
     ],
 )
