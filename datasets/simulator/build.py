@@ -8,7 +8,12 @@ sentences of WordNet, and from plain lists of its words, where rare words are co
 Three things are split, so that what is tested was never trained on in any of them: documents by a
 hash of their text, categories by a hash of their name (with all that lies under them), and the
 words of the held-out categories, which are masked wherever a training concept would fire on them.
-The subjects of the known-answer suite are held out by name (`HELD_OUT_ROOTS`, `HELD_OUT_WORDS`).
+The subjects of the known-answer suite are held out by name (`HELD_OUT_ROOTS`, `HELD_OUT_WORDS`),
+and no concept is trained on that a known answer is the same as (`known.py`).
+
+A part of the rows come in pairs over the same windows: a concept, and a part of it (a category
+under it, a word out of it, one condition more), so that a description that is too narrow is told
+from one that is right. A few are recorded neurons (`recorded.py`).
 
 Writes train.parquet and held_out.parquet: `family`, `description`, `ids`, `levels` (flat,
 [N_WINDOWS · N_TOKENS]); the second also has
@@ -20,14 +25,19 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import concepts as c
+import conditions as k
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import recorded
 import wordnet
+from known import PLAIN_WORDS, KnownConcepts
 
 from autointerp.subject.embedded import embedded_model_folder
 
@@ -140,6 +150,15 @@ class Categories:
             and len(v & self.masked) <= 0.5 * len(v)
         ]  # fmt: skip
 
+        allowed = set(self.train)
+        self.pairs = [
+            (above, key)
+            for key in self.train
+            for above in sorted(wordnet.ancestors(self.synsets, key) & allowed - {key})
+            if len(self.members[key]) <= 0.6 * len(self.members[above])
+        ]
+        """Categories one under the other, the wider one first."""
+
     def parent_forms(self, key: tuple[str, int]) -> frozenset[str]:
         """Forms of its nearest recorded ancestor that are not its own."""
         for parent in self.synsets[key].parents:
@@ -173,10 +192,11 @@ def draw_windows(
     texts: Texts,
     pools: dict[str, np.ndarray],
     n_active: int,
+    already: Sequence[int] = (),
 ) -> tuple[list[int], list[np.ndarray]]:
     """Windows with their levels: some in which the concept fires, near ones, and any others."""
-    chosen: list[int] = []
-    levels: list[np.ndarray] = []
+    chosen = list(already)
+    levels = [concept.rule(texts.windows[number]) for number in chosen]
 
     def take(candidates: np.ndarray, n: int, wanted: bool | None) -> None:
         taken = 0
@@ -217,52 +237,145 @@ def draw_windows(
     return chosen, levels
 
 
-def make_concept(
-    rng: np.random.Generator,
-    cats: Categories,
-    words: list[str],
-    tokens: list[str],
-    ranks: dict[str, int],
-) -> c.Concept:
-    """One concept of the training set, families in fixed shares."""
+@dataclass(frozen=True)
+class Vocabulary:
+    """What concepts are made of."""
+
+    cats: Categories
+    words: list[str]
+    """The more frequent ones first."""
+
+    tokens: list[str]
+    ranks: dict[str, int]
+
+
+def make_concepts(rng: np.random.Generator, of: Vocabulary) -> tuple[c.Concept, ...]:
+    """One concept of the training set, or a narrow one and the wide one that it is a part of.
+
+    Families are in fixed shares.
+    """
+    cats, words = of.cats, of.words
 
     def some_category() -> c.Concept:
         return cats.concept(rng, cats.train[int(rng.integers(len(cats.train)))])
 
     def simple() -> c.Concept:
         u = rng.random()
+        if u < 0.5:
+            return some_category()
+        if u < 0.6:
+            return c.one_word(rng, words)
+        if u < 0.7:
+            return c.affix(rng)
+        if u < 0.8:
+            return c.shape(rng)
+        return c.numbers(rng) if u < 0.9 else c.closed_class(rng)
+
+    def under() -> tuple[c.Concept, c.Concept]:
+        wide, narrow = cats.pairs[int(rng.integers(len(cats.pairs)))]
+        return cats.concept(rng, narrow), cats.concept(rng, wide)
+
+    def of_words() -> c.Concept:
+        u = rng.random()
         if u < 0.6:
             return some_category()
-        if u < 0.75:
-            return c.one_word(rng, words)
-        return c.affix(rng) if u < 0.85 else c.closed_class(rng)
+        return c.closed_class(rng) if u < 0.8 else c.word_list(rng, words)
 
-    makers = [
-        (0.42, some_category),
-        (0.06, lambda: c.one_word(rng, words)),
-        (0.05, lambda: c.word_list(rng, words)),
-        (0.05, lambda: c.token_list(rng, tokens)),
-        (0.05, lambda: c.affix(rng)),
+    def ored() -> tuple[c.Concept, c.Concept]:
+        one = simple()
+        return one, c.either(rng, one, simple())
+
+    def less() -> tuple[c.Concept, c.Concept]:
+        one = simple()
+        return c.excluding(rng, one, simple(), words[int(rng.integers(60))]), one
+
+    makers: list[tuple[float, Callable[[], c.Concept | tuple[c.Concept, ...]]]] = [
+        (0.20, some_category),
+        (0.04, lambda: c.one_word(rng, words)),
+        (0.03, lambda: c.word_list(rng, words)),
+        (0.03, lambda: c.token_list(rng, of.tokens)),
+        (0.04, lambda: c.affix(rng)),
         (0.04, lambda: c.shape(rng)),
-        (0.04, lambda: c.numbers(rng)),
-        (0.04, lambda: c.punctuation(rng)),
-        (0.07, lambda: c.context(rng, words)),
-        (0.04, lambda: c.closed_class(rng)),
-        (0.015, lambda: c.script(rng)),
+        (0.03, lambda: c.numbers(rng)),
+        (0.05, lambda: c.punctuation(rng)),
+        (0.08, lambda: c.context(rng, words)),
+        (0.02, lambda: c.closed_class(rng)),
+        (0.01, lambda: c.script(rng)),
         (0.02, lambda: c.topic(rng)),
-        (0.015, lambda: c.vague(rng)),
-        (0.02, lambda: c.graded(rng, ranks)),
-        (0.02, lambda: c.either(rng, simple(), simple())),
-        (0.015, lambda: c.ranked(rng, simple(), simple())),
-        (0.02, lambda: c.excluding(rng, simple(), simple(), words[int(rng.integers(60))])),
+        (0.01, lambda: c.vague(rng)),
+        (0.015, lambda: c.graded(rng, of.ranks)),
+        (0.02, lambda: k.strengthened(rng)),
+        (0.01, lambda: c.ranked(rng, simple(), simple())),
         (0.02, lambda: c.both(rng, simple())),
+        (0.04, lambda: k.position(rng)),
+        (0.05, lambda: k.earlier(rng, words)),
+        (0.03, lambda: k.dense(rng, simple())),
+        # Pairs: two rows each.
+        (0.05, under),
+        (0.03, lambda: k.one_of(rng, of_words())),
+        (0.04, lambda: k.narrowed(rng, simple(), words)),
+        (0.015, lambda: k.narrowed(rng, c.context(rng, words), words)),
+        (0.035, lambda: k.conjunction(rng)),
+        (0.02, ored),
+        (0.02, less),
     ]
     shares = np.array([share for share, _ in makers])
-    return makers[int(rng.choice(len(makers), p=shares / shares.sum()))][1]()
+    made = makers[int(rng.choice(len(makers), p=shares / shares.sum()))][1]()
+    return made if isinstance(made, tuple) else (made,)
+
+
+def train_rows(
+    rng: np.random.Generator,
+    of: Vocabulary,
+    texts: Texts,
+    pools: dict[str, Any],
+    n_rows: int,
+) -> list[dict[str, Any]]:
+    """Rows of planted concepts, none of which is a known answer."""
+    known = KnownConcepts()
+    refused: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = []
+    while len(rows) < n_rows:
+        made = make_concepts(rng, of)
+        said = [m.descriptions[int(rng.integers(len(m.descriptions)))] for m in made]
+        covered = [known.covered_by(m, text) for m, text in zip(made, said, strict=True)]
+        if any(covered):
+            refused.update(found.name for found in covered if found is not None)
+            continue
+        n_active = int(rng.integers(3, 7)) if len(made) == 1 else 3
+        chosen, levels = draw_windows(rng, made[0], texts, pools, n_active)
+        if len(made) == 2:  # what the narrow one fires on, then what only the wide one does
+            chosen, _ = draw_windows(rng, made[1], texts, pools, 3, chosen[:n_active])
+            levels = [made[0].rule(texts.windows[n]) for n in chosen]
+        if len(chosen) < N_WINDOWS:
+            continue
+        order = rng.permutation(N_WINDOWS)
+        both = [levels, *([m.rule(texts.windows[n]) for n in chosen] for m in made[1:])]
+        if any(not np.nanmax(np.concatenate(each)) > 0 for each in both):
+            continue
+        if len(both) == 2 and np.array_equal(both[0], both[1], equal_nan=True):
+            continue
+        rows += [
+            row(m.family, text, texts, chosen, each, order)
+            for m, text, each in zip(made, said, both, strict=True)
+        ]
+    print("refused as known answers:", refused.most_common())
+    return rows
+
+
+def recorded_rows(
+    rng: np.random.Generator, texts: Texts, pool: np.ndarray, tokenizer: Any, masked: frozenset[str]
+) -> list[dict[str, Any]]:
+    """Rows of recorded neurons."""
+    found = recorded.neurons(rng, texts.ids, pool, tokenizer, masked | PLAIN_WORDS, N_WINDOWS)
+    return [
+        row("neuron", text, texts, chosen, levels, rng.permutation(N_WINDOWS))
+        for text, chosen, levels in found
+    ]
 
 
 def row(
-    concept: c.Concept,
+    family: str,
     description: str,
     texts: Texts,
     chosen: list[int],
@@ -273,7 +386,7 @@ def row(
     flat = np.concatenate([levels[i] for i in order])
     coded = np.where(np.isnan(flat), c.UNKNOWN, np.rint(np.nan_to_num(flat)))
     return {
-        "family": concept.family,
+        "family": family,
         "description": description,
         "ids": np.concatenate([texts.ids[chosen[i]] for i in order]),
         "levels": coded.astype(np.uint8),
@@ -340,27 +453,20 @@ def main() -> None:
         f"{len(texts.windows)} windows, {len(cats.train)} categories to train on, "
         f"{len(cats.test)} held out"
     )
-    words = [w for w, n in counts.most_common(12_000) if n >= 8 and w not in cats.masked]
+    unwanted = cats.masked | PLAIN_WORDS | {"", "="}
+    words = [w for w, n in counts.most_common(12_000) if n >= 8 and w not in unwanted]
     ranks = {w: i for i, (w, _) in enumerate(counts.most_common(40_000))}
     token_counts = Counter(int(i) for ids in texts.ids[::7] for i in ids)
     tokens = [tokenizer.decode([i]) for i, _ in token_counts.most_common(6000)]
-    tokens = [t for t in tokens if "\ufffd" not in t and t.strip().lower() not in cats.masked]
+    tokens = [t for t in tokens if "\ufffd" not in t and t.strip().lower() not in unwanted]
     out = np.array(texts.held_out)
     numbers = {name: np.flatnonzero(out == (name == "held_out")) for name in ("train", "held_out")}
     pools = {name: {"all": n, "set": set(n.tolist())} for name, n in numbers.items()}
 
-    rows: list[dict[str, Any]] = []
     generator = np.random.default_rng(options.seed)
-    while len(rows) < options.rows:
-        concept = make_concept(generator, cats, words, tokens, ranks)
-        n_active = int(generator.integers(3, 7))
-        chosen, levels = draw_windows(generator, concept, texts, pools["train"], n_active)
-        if len(chosen) < N_WINDOWS or not np.nanmax(np.concatenate(levels)) > 0:
-            continue
-        description = concept.descriptions[int(generator.integers(len(concept.descriptions)))]
-        rows.append(
-            row(concept, description, texts, chosen, levels, generator.permutation(N_WINDOWS))
-        )
+    of = Vocabulary(cats, words, tokens, ranks)
+    rows = recorded_rows(generator, texts, numbers["train"], tokenizer, cats.masked)
+    rows += train_rows(generator, of, texts, pools["train"], options.rows - len(rows))
     options.output.mkdir(parents=True, exist_ok=True)
     columns = {name: [r[name] for r in rows] for name, _ in SCHEMA}
     pq.write_table(
@@ -380,7 +486,7 @@ def main() -> None:
             continue
         names = cats.synsets[key].names
         made = row(
-            concept,
+            concept.family,
             c.plural(names[0]) if key[0] == "noun" else concept.descriptions[0],
             texts,
             chosen,
