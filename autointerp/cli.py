@@ -316,7 +316,7 @@ def import_records(
     """
 
     def work() -> None:
-        from autointerp.runner import start_from_records
+        from autointerp.import_records import start_from_records
 
         folder = output or Path("results") / file.stem
         found, config = start_from_records(file, folder)

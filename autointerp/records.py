@@ -439,6 +439,31 @@ class Score:
     details: Mapping[str, Any] = field(default_factory=dict)
     """Other metrics of the same simulation, and cost."""
 
+    @classmethod
+    def failed(
+        cls,
+        explanation: Explanation,
+        *,
+        scorer: str,
+        simulator: str,
+        key: str,
+        design: str,
+        reason: str,
+    ) -> "Score":
+        """A score that could not be made, and why."""
+        return cls(
+            unit=explanation.unit,
+            explanation_key=explanation.key,
+            explainer=explanation.explainer,
+            scorer=scorer,
+            simulator=simulator,
+            value=None,
+            status=Status.FAILED,
+            key=key,
+            design=design,
+            reason=reason,
+        )
+
 
 def content_key(kind: str, **inputs: Any) -> str:
     """Key of a result: BLAKE2b-128 of its kind, the schema version and its inputs as JSON.

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from autointerp.cli import app
 from autointerp.config import RunConfig, parse_config
+from autointerp.import_records import start_from_records
 from autointerp.recording.imported import import_records
 from autointerp.records import AutointerpError, Split
-from autointerp.runner import run, start_from_records
+from autointerp.runner import run
 from autointerp.store import RunStore
 
 

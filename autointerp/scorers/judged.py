@@ -21,9 +21,8 @@ against (`Item.bundle`), and counted; nothing is put in their place. Every score
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,6 @@ import numpy.typing as npt
 from autointerp import stats
 from autointerp.explainers.windows import distinct, unmasked_maximum
 from autointerp.llm import Request, Response
-from autointerp.llm.capabilities import Needs
 from autointerp.llm.schemas import MalformedAnswerError
 from autointerp.records import (
     ActivationRecord,
@@ -45,7 +43,8 @@ from autointerp.records import (
     UnitRecord,
     derived_seed,
 )
-from autointerp.scorers.prompts import JudgePrompt, load_prompt, read_answers
+from autointerp.scorers.base import AskingScorer
+from autointerp.scorers.prompts import read_answers
 from autointerp.scorers.simulation import ScoreJob
 
 MIN_KNOWN_SHARE = 0.5
@@ -208,71 +207,11 @@ def two_passes(n: int, size: int, generator: np.random.Generator) -> list[tuple[
 
 
 @dataclass(frozen=True)
-class Judging:
+class Judging(AskingScorer):
     """A scorer that asks about the `test` windows of a unit; see the module's docstring.
 
-    Subclasses are frozen dataclasses: their fields are their settings, and enter the key of every
-    score. They set the class variables and implement `plan`, `shown`, `statistic` and `chance`.
+    Subclasses set the class variables and implement `plan`, `request`, `statistic` and `chance`.
     """
-
-    kind: ClassVar[str]
-    """The type in the config; also names the template."""
-
-    version: ClassVar[int] = 1
-    """Raise when the same answers give another score, or the same windows other questions."""
-
-    metric: ClassVar[str]
-    """What the score is, in words."""
-
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    """Least and largest score."""
-
-    reads_explanation: ClassVar[bool] = True
-    """Whether the score is of an explanation; else it is of the unit, and the same for all."""
-
-    needs_others: ClassVar[bool] = False
-    """Whether `ScoreJob.others` is read."""
-
-    design: str
-    """Name of the sampling design the windows came from."""
-
-    name: str = ""
-    """As in the config; the type if left out."""
-
-    min_active_documents: int = 4
-    n_replicates: int = 1000
-    seed: int = 0
-    split: Split = Split.TEST
-    prompt: str | None = None
-    """Template in `prompts/`, or the path of a `.j2` file; the type's own if `None`."""
-
-    def __post_init__(self) -> None:
-        """Name it; a wrong template is refused now."""
-        if not self.name:
-            object.__setattr__(self, "name", self.kind)
-        _ = self.template
-
-    @cached_property
-    def template(self) -> JudgePrompt:
-        """The prompt."""
-        return load_prompt(self.prompt or self.kind)
-
-    @property
-    def needs(self) -> Needs:
-        """What the judge must be able to do."""
-        return Needs(json_schema=True)
-
-    def identity(self) -> dict[str, Any]:
-        """What a score depends on besides its inputs."""
-        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "prompt"}
-        return {
-            **settings,
-            "kind": self.kind,
-            "version": self.version,
-            "prompt": self.template.digest,
-        }
-
-    # ------------------------------------------------------------- what a scorer says of itself
 
     def plan(self, job: ScoreJob, windows: Sampled) -> Plan | Problem:
         """What is asked about: items and groups, or why there is nothing to ask."""
@@ -340,12 +279,6 @@ class Judging:
         return self.bootstrap(
             job, items, lambda w: self.statistic(w, truth, answers), bounds=self.bounds
         )
-
-    # ------------------------------------------------------------- the same for all
-
-    def generator(self, job: ScoreJob, *purpose: str) -> np.random.Generator:
-        """Random numbers that depend on nothing but seed, unit and purpose."""
-        return np.random.default_rng(derived_seed(self.seed, self.kind, job.record.unit, *purpose))
 
     def windows(self, job: ScoreJob) -> Sampled:
         """The unit's windows of the scored split."""

@@ -10,16 +10,14 @@ requests, input_tokens, output_tokens.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cached_property
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from autointerp import stats
 from autointerp.llm import Request, Response
-from autointerp.llm.capabilities import Needs
 from autointerp.llm.schemas import MalformedAnswerError
 from autointerp.records import (
     ActivationRecord,
@@ -27,13 +25,13 @@ from autointerp.records import (
     Explanation,
     Interval,
     Score,
-    Split,
     Status,
     Strata,
     derived_seed,
 )
+from autointerp.scorers.base import AskingScorer
 from autointerp.scorers.judged import Problem, plain_interval
-from autointerp.scorers.prompts import JudgePrompt, load_prompt, read_answers
+from autointerp.scorers.prompts import read_answers
 from autointerp.scorers.simulation import ScoreJob
 
 FloatArray = npt.NDArray[np.float64]
@@ -93,61 +91,8 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class LiveScorer:
-    """A scorer that touches the live subject; subclasses implement `score`.
-
-    Subclasses are frozen dataclasses: their fields are their settings, and enter the key of every
-    score.
-    """
-
-    kind: ClassVar[str]
-    """The type in the config; also names the template."""
-
-    version: ClassVar[int] = 1
-    metric: ClassVar[str]
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    reads_explanation: ClassVar[bool] = True
-    needs_others: ClassVar[bool] = False
-    asks: ClassVar[bool] = True
-    """Whether a language model is asked, by a template."""
-
-    design: str
-    """Name of the sampling design the windows came from."""
-
-    name: str = ""
-    min_active_documents: int = 4
-    n_replicates: int = 1000
-    seed: int = 0
-    split: Split = Split.TEST
-    prompt: str | None = None
-    """Template in `prompts/`, or the path of a `.j2` file; the type's own if `None`."""
-
-    def __post_init__(self) -> None:
-        """Name it; a wrong template is refused now."""
-        if not self.name:
-            object.__setattr__(self, "name", self.kind)
-        if self.asks:
-            _ = self.template
-
-    @cached_property
-    def template(self) -> JudgePrompt:
-        """The prompt."""
-        return load_prompt(self.prompt or self.kind)
-
-    @property
-    def needs(self) -> Needs:
-        """What the language model must be able to do."""
-        return Needs(json_schema=True) if self.asks else Needs()
-
-    def identity(self) -> dict[str, Any]:
-        """What a score depends on besides its inputs."""
-        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "prompt"}
-        digest = self.template.digest if self.asks else None
-        return {**settings, "kind": self.kind, "version": self.version, "prompt": digest}
-
-    def generator(self, job: ScoreJob, *purpose: str) -> np.random.Generator:
-        """Random numbers that depend on nothing but seed, unit and purpose."""
-        return np.random.default_rng(derived_seed(self.seed, self.kind, job.record.unit, *purpose))
+class LiveScorer(AskingScorer):
+    """A scorer that touches the live subject; subclasses implement `score`."""
 
     def active(self, job: ScoreJob) -> list[ActivationRecord]:
         """The active windows of the scored split, most active stratum first."""
