@@ -19,6 +19,7 @@ SCORER_KEYS: dict[str, tuple[str, ...]] = {
     "logit_weight": ("n_per_prompt", "n_tokens", "prompt"),
     "bricken60": ("n_per_prompt", "n_context", "prompt"),
     "recall_alt": ("prompt",),
+    "saebench": ("negatives", "verified", "prompt"),
     "embedding": ("model", "negatives"),
     "surprisal": ("model", "negatives"),
     "generative": ("n_texts", "prompt"),
@@ -43,8 +44,8 @@ class ScorerConfig(Stage):
     """As it is called in tables."""
     type: str
     """`simulation` (with `simulator` and `score`); `detection`, `fuzzing`, `intruder`, `pair`,
-    `sort`, `rating`, `logit_weight`, `bricken60` and `recall_alt` ask the language model;
-    `responsiveness` and `purity`
+    `sort`, `rating`, `logit_weight`, `bricken60`, `recall_alt` and `saebench` ask the language
+    model; `responsiveness` and `purity`
     too; `embedding` and `surprisal` a model on this machine; `generative`, `output_choice`,
     `sensitivity`, `injection`, `intervention_surprisal` and `ablate_to_simulation` also touch the
     subject (docs/interventions.md); or a third party's entry point."""
@@ -56,7 +57,10 @@ class ScorerConfig(Stage):
     )
     """Silent windows that active ones are told from: `silent` by chance, `hard` by a top token or
     the nearest unit, `near` an active window. All for `detection` and `pair`, `silent` for
-    `intruder`, if left out."""
+    `intruder` and `saebench`, if left out."""
+    verified: bool | None = None
+    """Whether negatives are checked to be silent (`saebench`), as they are if left out; without it
+    they are random windows that count as silent whatever the unit does in them."""
     confidence: Literal["answer", "p_yes"] | None = None
     """`answer`: yes or no; `p_yes`: the probability of yes, where the model gives log-probabilities
     (`detection`, `fuzzing`)."""

@@ -59,6 +59,9 @@ class ScoreConfig(Stage):
     """Sampled `test` documents a unit must be active in; fewer: `insufficient_data`."""
     shuffled_donors: int = Field(default=5, ge=0)
     """Other units' explanations scored on the same windows: the control."""
+    windows: Literal["partition", "top_and_random"] = "partition"
+    """`partition`: windows of all strata but `random`; `top_and_random`: those two alone, as Bills
+    et al. (2023) score, which cannot tell an explanation that is too broad from the right one."""
     calibration: Literal["none", "linear", "percentile", "isotonic"] = "none"
     """How levels become activations for the scores in activation units (R², absolute deviation):
     fitted on the unit's `calibrate` windows, which are simulated as well. The score itself is the

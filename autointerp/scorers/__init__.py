@@ -30,6 +30,7 @@ from autointerp.scorers.output_choice import OutputChoiceScorer
 from autointerp.scorers.rating import RatingScorer
 from autointerp.scorers.recall import RecallAltScorer
 from autointerp.scorers.responsiveness import PurityScorer, ResponsivenessScorer
+from autointerp.scorers.saebench import SaebenchScorer
 from autointerp.scorers.sensitivity import SensitivityScorer
 from autointerp.scorers.simulation import ScoreJob, SimulationScorer
 from autointerp.scorers.surprisal import SurprisalScorer
@@ -51,6 +52,7 @@ __all__ = [
     "PairScorer",
     "RatingScorer",
     "RecallAltScorer",
+    "SaebenchScorer",
     "ScoreJob",
     "SimulationScorer",
     "SortScorer",
@@ -79,6 +81,7 @@ SCORERS: dict[str, type[Any]] = {
     "logit_weight": LogitWeightScorer,
     "bricken60": Bricken60Scorer,
     "recall_alt": RecallAltScorer,
+    "saebench": SaebenchScorer,
     "embedding": EmbeddingScorer,
     "surprisal": SurprisalScorer,
 }

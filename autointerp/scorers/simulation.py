@@ -9,10 +9,12 @@ that any explanation would get, and only what is above it is due to the words.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from autointerp import stats
+from autointerp.explainers.windows import distinct
 from autointerp.records import (
     ActivationRecord,
     ControlScore,
@@ -61,7 +63,7 @@ class ScoreJob:
 
 @dataclass(frozen=True)
 class SimulationScorer:
-    """Scores by simulation on the `test` windows of the partition (`random` is left out)."""
+    """Scores by simulation on `test` windows; those of the partition, without `sample`."""
 
     design: str
     """Name of the sampling design the windows came from."""
@@ -74,11 +76,27 @@ class SimulationScorer:
     calibration: str = "none"
     """`none`, `linear`, `percentile` or `isotonic`: how levels become activations."""
 
+    sample: Literal["partition", "top_and_random"] = "partition"
+    """Which windows are scored: those of all strata but `random`, or those of `top` and `random`
+    alone, as in Bills et al. (2023)."""
+
     def windows(
         self, record: UnitRecord, split: Split | None = None
     ) -> tuple[ActivationRecord, ...]:
         """The windows of the scored split, or of another, neighbouring strata adjacent."""
-        return tuple(r for r in record.of(split or self.split) if r.stratum != Strata.RANDOM)
+        found = record.of(split or self.split)
+        if self.sample == "partition":
+            return tuple(r for r in found if r.stratum != Strata.RANDOM)
+        # A random window may be one of the top ones, too.
+        chosen = distinct([r for r in found if r.stratum in (Strata.TOP, Strata.RANDOM)])
+        return tuple(sorted(chosen, key=lambda r: r.stratum != Strata.TOP))
+
+    def identity(self) -> dict[str, Any]:
+        """What a score depends on besides its inputs."""
+        settings = dict(vars(self))
+        if self.sample == "partition":  # scores have the keys that they had before there was it
+            del settings["sample"]
+        return settings
 
     def score(
         self, job: ScoreJob
@@ -231,10 +249,11 @@ class SimulationScorer:
                 f"the simulator put too little mass on levels on {n_unknown} tokens; on the "
                 f"{sum(len(t) for t in true)} others the true activations do not vary"
             )
-        # Windows recorded elsewhere come without inclusion probabilities.
+        # Windows recorded elsewhere come without inclusion probabilities; top and random windows
+        # overlap in what they stand for.
         population = (
             stats.Estimate(None, Status.NOT_RUN)
-            if self.design == IMPORTED_DESIGN
+            if self.design == IMPORTED_DESIGN or self.sample != "partition"
             else stats.pooled_pearson(true, expected, weights=weights)
         )
         spearman = stats.pooled_spearman(true, expected)

@@ -174,3 +174,22 @@ def test_a_score_without_a_known_token_has_no_calibrated_one() -> None:
 def test_no_calibration_asks_for_nothing_more():
     score = calibrated("none", simulation(1.0), simulation(1.0))
     assert not [name for name in score.details if "calibrat" in name]
+
+
+def test_top_and_random_windows_are_scored_alone_and_each_once():
+    found = list(job(0).record.records)
+    rest = [Strata.interval(3)] * 4 + [Strata.SILENT] * 3
+    strata = [Strata.TOP] * 3 + [Strata.RANDOM] * 2 + rest
+    windows = [replace(one, stratum=stratum) for one, stratum in zip(found, strata, strict=True)]
+    twice = replace(windows[0], stratum=Strata.RANDOM)
+    record = UnitRecord(UNIT, (*windows, twice), {})
+    chosen = SimulationScorer("made", sample="top_and_random").windows(record)
+    assert {one.window for one in chosen} == {one.window for one in windows[:5]}
+    assert [one.stratum for one in chosen] == [Strata.TOP] * 3 + [Strata.RANDOM] * 2
+    assert len(SimulationScorer("made").windows(record)) == 10
+
+
+def test_the_way_of_sampling_enters_the_identity_only_where_it_is_not_the_usual_one():
+    usual, other = SimulationScorer("made"), SimulationScorer("made", sample="top_and_random")
+    assert "sample" not in usual.identity() and other.identity()["sample"] == "top_and_random"
+    assert usual.identity() == {k: v for k, v in vars(other).items() if k != "sample"}
