@@ -115,7 +115,7 @@ class StoredHalves:
         if isinstance(plan, Problem):
             raise CannotRecomputeError(plan.reason)
         arm = scorer.arms(job, plan)[0]
-        answers = from_store(_asked(arm.requests), lambda r: stored.answer(r, llm))
+        answers = from_store(asked(arm.requests), lambda r: stored.answer(r, llm))
         values = scorer.heard(plan, [arm], answers)[0].answers
         weights = np.array([item.weight for item in plan.items], np.float64)
         truth = plan.truth
@@ -162,7 +162,7 @@ def _counted(found: stats.Estimate) -> float | None:
     return 0.0 if found.status is Status.CONSTANT_PREDICTION else found.value
 
 
-def _asked(requests: Sequence[Any]) -> Generator[Sequence[Any], Sequence[Any], Sequence[Any]]:
+def asked(requests: Sequence[Any]) -> Generator[Sequence[Any], Sequence[Any], Sequence[Any]]:
     """The answers to some requests, asked for again where they did not follow their schema."""
     from autointerp.llm.repair import repairing
 

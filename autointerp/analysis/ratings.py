@@ -19,6 +19,7 @@ import numpy as np
 
 from autointerp.analysis.loaded import ExplanationRow, LoadedRun, load_run
 from autointerp.records import (
+    ActivationRecord,
     AutointerpError,
     Split,
     Status,
@@ -105,7 +106,7 @@ def export_ratings(
         UsageError: for a name that the run does not have, or another kind of file.
         AutointerpError: where nothing can be rated, or the file exists.
     """
-    from autointerp.store import RunStore, write_text
+    from autointerp.store import write_text
 
     place = Path(output)
     if place.suffix not in (".csv", ".jsonl"):
@@ -114,30 +115,80 @@ def export_ratings(
         raise AutointerpError(f"{place} exists, and may hold ratings: give another file")
     if n_units < 1:
         raise UsageError(f"--units {n_units}: give at least 1")
+    drawn = draw_items(folder, n_units=n_units, explainer=explainer, sources=sources, seed=seed)
+    shown = [{"item": one.item, **_shown(one.row, one.record, seed)} for one in drawn]
+    keep_items(folder, drawn)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_text(place, _as_csv(shown) if place.suffix == ".csv" else _as_jsonl(shown))
+    return len(shown)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One item to rate."""
+
+    item: str
+    """Its name, which says nothing of the unit."""
+
+    row: ExplanationRow
+    record: UnitRecord
+
+
+def draw_items(
+    folder: str | Path,
+    *,
+    n_units: int,
+    explainer: str | None = None,
+    sources: Sequence[str] = (),
+    seed: int = 0,
+) -> list[Drawn]:
+    """Units of all sources in a random order, each with an explanation to rate.
+
+    Args: as `export_ratings`.
+
+    Raises:
+        UsageError: for a name that the run does not have.
+        AutointerpError: where nothing can be rated.
+    """
+    from autointerp.store import RunStore
+
     run = load_run(folder)
     chosen = _chosen(run, _explainer(run, explainer), _sources(run, sources), n_units, seed)
     store = RunStore(folder)
     try:
         records = {r.unit: r for r in store.read_units([UnitId.parse(row.unit) for row in chosen])}
-        shown: list[dict[str, Any]] = []
-        key: dict[str, dict[str, str]] = {}
-        for row in chosen:
-            item = content_key(
-                "rating item", unit=row.unit, explanation=row.explanation_key, seed=seed
-            )[:12]
-            shown.append({"item": item, **_shown(row, records[UnitId.parse(row.unit)], seed)})
-            key[item] = {
-                "unit": row.unit,
-                "explainer": row.explainer,
-                "explanation_key": row.explanation_key or "",
-            }
-        with store.lock():
-            _keep_key(Path(folder), key)
     finally:
         store.close()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_text(place, _as_csv(shown) if place.suffix == ".csv" else _as_jsonl(shown))
-    return len(shown)
+    return [
+        Drawn(
+            content_key("rating item", unit=row.unit, explanation=row.explanation_key, seed=seed)[
+                :12
+            ],
+            row,
+            records[UnitId.parse(row.unit)],
+        )
+        for row in chosen
+    ]
+
+
+def keep_items(folder: str | Path, drawn: Sequence[Drawn]) -> None:
+    """Keep in the run which item is which, so that their ratings can be taken back.
+
+    Raises:
+        AutointerpError: where another process holds the run.
+    """
+    from autointerp.store import RunStore
+
+    key = {
+        one.item: {
+            "unit": one.row.unit,
+            "explainer": one.row.explainer,
+            "explanation_key": one.row.explanation_key or "",
+        }
+        for one in drawn
+    }
+    with RunStore(folder).lock():
+        _keep_key(Path(folder), key)
 
 
 def import_ratings(
@@ -157,13 +208,44 @@ def import_ratings(
     Raises:
         UsageError: naming the line that cannot be used. Nothing is kept then.
     """
+    _ = _read_key(Path(folder))  # a run that gave out nothing is told so first
+    counts = keep_ratings(folder, str(file), _rows(Path(file)), rater=rater, replace=replace)
+    if not sum(n for name, n in counts.items() if name != "unrated"):
+        raise UsageError(f"{file} holds no rating: fill in {', '.join(RUBRIC)}")
+    return counts
+
+
+def keep_ratings(
+    folder: str | Path,
+    file: str,
+    rows: Sequence[tuple[int, Mapping[str, Any]]],
+    *,
+    rater: str | None = None,
+    replace: bool = False,
+) -> dict[str, int]:
+    """Check rated items and keep their ratings in the run.
+
+    Args:
+        folder: the run.
+        file: where they come from, for what is said of errors.
+        rows: (line, columns of `RUBRIC`, `item`, `rater`, `comment`); those without any rating are
+            passed over.
+        rater: who rated, where `rater` is empty.
+        replace: take new ratings of items that the same person has rated otherwise.
+
+    Returns:
+        As `import_ratings`.
+
+    Raises:
+        UsageError: naming the line that cannot be used. Nothing is kept then.
+    """
     from autointerp.store import RunStore, write_text
 
     items = _read_key(Path(folder))
     old = {(one.item, one.rater): one for one in read_ratings(folder)}
     counts = {"rated": 0, "unrated": 0, "known": 0, "replaced": 0}
     new: dict[tuple[str, str], Rating] = {}
-    for number, row in _rows(Path(file)):
+    for number, row in rows:
         rating = _rating(f"{file}, line {number}", row, items, rater)
         if rating is None:
             counts["unrated"] += 1
@@ -183,7 +265,7 @@ def import_ratings(
         counts["rated"] += before is None
         new[name] = rating
     if not new:
-        raise UsageError(f"{file} holds no rating: fill in {', '.join(RUBRIC)}")
+        return counts
     store = RunStore(folder)
     try:
         with store.lock():
@@ -278,8 +360,28 @@ def _chosen(
 
 def _shown(row: ExplanationRow, record: UnitRecord, seed: int) -> dict[str, Any]:
     """What a rater sees. Every cell begins with a number or a quote: none can be a formula."""
-    from autointerp.explainers.windows import distinct, highlighted, unmasked_maximum
+    from autointerp.explainers.windows import highlighted
     from autointerp.scorers.prompts import shown_text
+
+    strong, spread, silent = rated_windows(record, seed)
+    promoted = [f"“{one.token}”" for one in (record.promoted or ())[:10]]
+    return {
+        "explanation": f"“{row.explanation}”",
+        "strongest": [highlighted(w) for w in strong],
+        "weaker": [highlighted(w) for w in spread],
+        "silent": [shown_text(w.tokens) for w in silent],
+        "promoted": promoted,
+        **dict.fromkeys(RUBRIC, None),
+        "rater": "",
+        "comment": "",
+    }
+
+
+def rated_windows(
+    record: UnitRecord, seed: int
+) -> tuple[list[ActivationRecord], list[ActivationRecord], list[ActivationRecord]]:
+    """The `test` windows that a rater sees: the strongest, others over the range, silent ones."""
+    from autointerp.explainers.windows import distinct, unmasked_maximum
 
     windows = [w for w in distinct(record.of(Split.TEST)) if w.stratum != Strata.RANDOM]
     active = [w for w in windows if Strata.is_active(w.stratum)]
@@ -289,17 +391,7 @@ def _shown(row: ExplanationRow, record: UnitRecord, seed: int) -> dict[str, Any]
     silent = [w for w in windows if not Strata.is_active(w.stratum)]
     generator = np.random.default_rng(derived_seed(seed, "rating texts", record.unit))
     silent = [silent[i] for i in generator.permutation(len(silent))[:N_SILENT]]
-    promoted = [f"“{one.token}”" for one in (record.promoted or ())[:10]]
-    return {
-        "explanation": f"“{row.explanation}”",
-        "strongest": [highlighted(w) for w in active[:N_STRONG]],
-        "weaker": [highlighted(rest[i]) for i in places],
-        "silent": [shown_text(w.tokens) for w in silent],
-        "promoted": promoted,
-        **dict.fromkeys(RUBRIC, None),
-        "rater": "",
-        "comment": "",
-    }
+    return active[:N_STRONG], [rest[i] for i in places], silent
 
 
 def heading(name: str) -> str:

@@ -461,7 +461,7 @@ def _example(results: RunResults, window: ActivationRecord, cells: tuple[Cell, .
     top = [cell for cell in sorted(cells, key=lambda cell: -cell.true)[:3] if cell.true > 0]
     spoken = "; ".join(f"{cell.text.strip()}: {cell.title}" for cell in top)
     return Example(
-        stratum=_stratum_text(window.stratum),
+        stratum=stratum_text(window.stratum),
         document=_cut(facts.get("document_name", "") or window.document_id, 60),
         direction=direction(text),
         cells=cells,
@@ -471,7 +471,8 @@ def _example(results: RunResults, window: ActivationRecord, cells: tuple[Cell, .
     )
 
 
-def _stratum_text(stratum: str) -> str:
+def stratum_text(stratum: str) -> str:
+    """A stratum in words."""
     if stratum.startswith("interval_"):
         place = int(stratum.removeprefix("interval_"))
         return f"{10 * place - 10}–{10 * place} % of maximum"
