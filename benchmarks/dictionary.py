@@ -35,6 +35,8 @@ from typing import Any
 import numpy as np
 
 SOURCE = "made"
+SIMULATOR = "all_at_once"
+"""Whose place the stub takes."""
 LENGTH = 24
 WORDS = tuple(f" word{i}" for i in range(400))
 
@@ -55,6 +57,7 @@ def config(folder: Path, n_units: int) -> Any:
         ],
         "score": {"shuffled_donors": 1, "bootstrap": 100, "min_active_documents": 2},
         "llm": {"cache": str(folder / "answers.sqlite")},
+        "simulator": SIMULATOR,
     }
     return parse_config(data, RunConfig, "benchmark")
 
@@ -152,7 +155,7 @@ class StubClient:
 class StubSimulator:
     """Predicts levels that depend on the explanation alone."""
 
-    name = "all_at_once"
+    name = SIMULATOR
     n_levels = 10
     fingerprint = "stub simulator"
 
@@ -236,7 +239,7 @@ def worker(folder: Path, n_units: int) -> None:
     run.parts.meter.recover(cache.get)
     run.parts.__dict__["client"] = CachedClient(stub, cache)
     run.parts.__dict__["imported"] = {}
-    run.parts.simulators["all_at_once"] = StubSimulator(calls)
+    run.parts.simulators[SIMULATOR] = StubSimulator(calls)
     run.execute("score")
     (folder / "done").touch()
 
