@@ -69,7 +69,7 @@ def register(app: typer.Typer, guarded: Guard) -> None:
 
     @app.command()
     def selftest(json_output: JsonOption = False) -> None:
-        """The gates: does this program measure what it claims? Needs no model and no network."""
+        """The gates: does this program measure what it claims? Needs no network; about a minute."""
         guarded(lambda: _selftest(json_output))
 
 

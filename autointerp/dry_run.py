@@ -60,9 +60,13 @@ class TokenCounter:
 
     is_exact: bool
     text: Callable[[str], int]
+    whole: Callable[[Request], int] | None = None
+    """Counts a whole prompt, with what the model's chat template adds, where that is known."""
 
     def prompt(self, request: Request) -> int:
         """Tokens of a request's prompt."""
+        if self.whole is not None:
+            return self.whole(request)
         return sum(self.text(m.content) + _PER_MESSAGE for m in request.messages)
 
 
@@ -86,7 +90,15 @@ def tokenizer_counter(tokenizer: Any, name: str, *, is_own: bool) -> TokenCounte
         if is_own
         else f"an estimate: counted with the tokenizer of {name}; others differ by a tenth or so"
     )
-    return TokenCounter(how, is_own, count)
+    return TokenCounter(how, is_own, count, _whole_prompts(tokenizer) if is_own else None)
+
+
+def _whole_prompts(tokenizer: Any) -> Callable[[Request], int]:
+    """Counts prompts as the local engine builds them, chat template and all."""
+    from autointerp.llm.local_prompts import ChatPrompts
+
+    prompts = ChatPrompts(tokenizer)
+    return lambda request: len(prompts.ids(request.messages))
 
 
 def hosted_counter(model: str, tokenizer: Any, subject: str) -> TokenCounter:

@@ -1,8 +1,9 @@
-"""The gates: what must hold before a number of this program is believed. No model is needed.
+"""The gates: what must hold before a number of this program is believed. Nothing is downloaded.
 
 Engine gates run judges of known skill over the known answers (`datasets/known_answers`) through the
-same statistics that score explanations. Gates that judge a language model are `not run` here:
-`autointerp check-judge` runs them for one.
+same statistics that score explanations; those of `gates_model` run a small model with planted units
+through every stage. Gates that judge a language model are `not run` here: `autointerp check-judge`
+runs them for one.
 """
 
 from collections.abc import Callable
@@ -32,6 +33,10 @@ from autointerp.scorers.simulation import ScoreJob, SimulationScorer
 from autointerp.simulators import Constant, Inverted, NoisyOracle, Oracle
 
 Outcome = Literal["passed", "failed", "not run"]
+
+
+class NotRunError(Exception):
+    """A gate cannot be run here: says why."""
 
 
 @dataclass(frozen=True)
@@ -303,29 +308,57 @@ ENGINE: dict[str, Callable[[], tuple[bool, str]]] = {
 }
 """Gates that need no model, by name."""
 
-NOT_HERE = {
-    "G1-G3, G5 of an LLM": (
-        "a language model reads and explains planted units",
-        "needs a language model: autointerp check-judge --model NAME",
+
+def _of_model(name: str) -> Callable[[], tuple[bool, str]]:
+    """A gate of `gates_model`, which is read when the gate is run: it loads torch."""
+
+    def check() -> tuple[bool, str]:
+        from autointerp import gates_model
+
+        return getattr(gates_model, name)()
+
+    return check
+
+
+MODEL: dict[str, tuple[str, Callable[[], tuple[bool, str]]]] = {
+    "planted": (
+        "what is recorded of units planted in a model is what was computed",
+        _of_model("planted_units_are_recorded"),
     ),
-    "G9": (
-        "a trained subject's units score above those of one with random weights",
-        "needs a run: give a subject `random_weights: 0` and use autointerp compare",
+    "G3": (
+        "explainers without a language model find what was planted in a model; two rules judge",
+        _of_model("explainers_find_what_was_planted"),
     ),
     "G11": (
         "a planted direction is told from others by what steering along it does",
-        "needs a subject: part of the tests of the scorer output_choice",
+        _of_model("steering_is_told_apart"),
     ),
     "G12": (
-        "tokens that were counted before are those that are used",
-        "needs a run: compare autointerp estimate CONFIG with autointerp status RUN",
+        "tokens that were counted before are those that are used, within 2 %",
+        _of_model("tokens_are_as_counted"),
+    ),
+}
+"""Gates that run a small model with planted units: claim and check."""
+
+NOT_HERE = {
+    "G1, G2, G5 of an LLM": (
+        "a language model reads planted units",
+        "needs a language model: autointerp check-judge --model NAME",
+    ),
+    "G3 of an LLM": (
+        "a language model's explanations of planted units score 0.8 of the oracle's",
+        "needs a language model: autointerp plant FOLDER, then run its config with `llm.model`",
+    ),
+    "G9": (
+        "a trained subject's units score above those of one with random weights",
+        "needs minutes: autointerp run datasets/demo/random_weights.yaml, then autointerp compare",
     ),
 }
 """Gates that need more than the program itself: claim and what runs them."""
 
 
 def run_gates(on_gate: Callable[[Gate], None] | None = None) -> list[Gate]:
-    """Run all engine gates; the others are `not run`, with the reason.
+    """Run all gates that need no language model; the others are `not run`, with the reason.
 
     Args:
         on_gate: called with each gate as soon as it is known.
@@ -339,8 +372,17 @@ def run_gates(on_gate: Callable[[Gate], None] | None = None) -> list[Gate]:
 
     for name, check in ENGINE.items():
         claim = (check.__doc__ or "").strip().removeprefix(f"{name}: ").rstrip(".")
-        passed, found = check()
-        add(Gate(name, claim, "passed" if passed else "failed", found))
+        add(_checked(name, claim, check))
+    for name, (claim, check) in MODEL.items():
+        add(_checked(name, claim, check))
     for name, (claim, why) in NOT_HERE.items():
         add(Gate(name, claim, "not run", why))
     return gates
+
+
+def _checked(name: str, claim: str, check: Callable[[], tuple[bool, str]]) -> Gate:
+    try:
+        passed, found = check()
+    except NotRunError as why:
+        return Gate(name, claim, "not run", str(why))
+    return Gate(name, claim, "passed" if passed else "failed", found)
