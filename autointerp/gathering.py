@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from autointerp.analysis.groups import layer_in
 from autointerp.analysis.results import RunResults, UnitResult
+from autointerp.cascade import mark_staged
 from autointerp.config import BASELINE_EXPLAINERS
 from autointerp.judging import asks_llm, judged, judges
 from autointerp.records import (
@@ -19,6 +20,7 @@ from autointerp.records import (
     derived_seed,
 )
 from autointerp.scorers.simulation import simulation_key
+from autointerp.stopping import mark_stopped
 
 if TYPE_CHECKING:
     from autointerp.runner import Run

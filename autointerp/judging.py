@@ -1,6 +1,6 @@
 """The scorers that ask a language model: what has no score under its key yet is asked about."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -194,13 +194,33 @@ def _job(run: "Run", entry: Entry) -> ScoreJob:
     return ScoreJob(record, explanation, donors, by.name, by.fingerprint, key, others)
 
 
-def judge(run: "Run") -> None:
-    """Score by every scorer that asks a judge."""
+Wanted = Callable[[Explanation], bool]
+"""Whether an explanation is to be scored."""
+
+
+def everything(_: Explanation) -> bool:
+    """Every explanation is wanted."""
+    return True
+
+
+def entry_steps(run: "Run", entry: Entry) -> "Steps":
+    """The score of one entry in the making, with its controls."""
+    return judged_steps(run, entry[1], _job(run, entry))
+
+
+def judge(
+    run: "Run", settings_of: Sequence[ScorerConfig] | None = None, wanted: Wanted = everything
+) -> None:
+    """Score by every scorer that asks a judge, or by those given, what is wanted."""
     from autointerp.llm import drive
 
-    for settings in judges(run):
+    for settings in judges(run) if settings_of is None else settings_of:
         known = run.store.score_keys(settings.name)
-        missing = [entry for entry in judge_entries(run, settings) if entry[0] not in known]
+        missing = [
+            entry
+            for entry in judge_entries(run, settings)
+            if entry[0] not in known and wanted(entry[2])
+        ]
         entries = {entry[0]: entry for entry in missing}
         run.reporter.stage(settings.name, len(entries), "scores")
 
@@ -212,9 +232,7 @@ def judge(run: "Run") -> None:
             done(key, _failed(run, entries[key], error))
 
         # Windows are read when a job's turn comes: a dictionary's do not fit into memory.
-        jobs = (
-            (key, judged_steps(run, entry[1], _job(run, entry))) for key, entry in entries.items()
-        )
+        jobs = ((key, entry_steps(run, entry)) for key, entry in entries.items())
         if missing:
             handlers = judge_of(run, missing[0][1]).handlers
             drive(jobs, handlers, done, failed, batch_size=run.parts.llm_batch)

@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from autointerp.analysis.results import RunResults
+from autointerp.cascade import check_cascade, score_in_stages
 from autointerp.config import (
     BASELINE_EXPLAINERS,
     RecordedConfig,
@@ -30,7 +31,7 @@ from autointerp.executor import EXECUTORS
 from autointerp.explainers.best_of import BestOf
 from autointerp.explainers.labels import Labels, with_labels
 from autointerp.gathering import gather
-from autointerp.judging import check_judges, judge, live_subject
+from autointerp.judging import Wanted, check_judges, everything, judge, live_subject
 from autointerp.lazy_records import LazyRecords
 from autointerp.names import as_name
 from autointerp.parts import Parts
@@ -57,6 +58,7 @@ from autointerp.selecting import Selection, check_selections, donors_of, select,
 from autointerp.selection import Donors, stratified_sample
 from autointerp.simulators import SimulationRequest, Simulator
 from autointerp.simulators.asked import AskedSimulator
+from autointerp.stopping import check_stop, score_until_known
 from autointerp.store import RunStore, UnitSummary, write_text
 from autointerp.store.ledger import Spending
 
@@ -174,6 +176,8 @@ class Run:
                 check_needs(f"explainer {explainer.name!r}", needs, self.parts.client)
         check_judges(self)
         check_selections(self)
+        check_cascade(self)
+        check_stop(self)
         _ = self.parts.sources
         self._named(self.chosen or self.config.units.ids or ())
 
@@ -552,12 +556,21 @@ class Run:
         return found
 
     def score(self) -> None:
-        """Score every explanation that has no score under its key yet."""
+        """Score every explanation that has no score under its key yet, as far as it is wanted."""
+        if self.config.cascade is not None:
+            score_in_stages(self)
+        elif self.config.score.stop is not None:
+            score_until_known(self)
+        else:
+            judge(self)
+            self.score_by_simulation()
+
+    def score_by_simulation(self, wanted: Wanted = everything) -> None:
+        """Score by simulation what is wanted."""
         from autointerp.llm import drive
 
-        judge(self)
         known = self.store.score_keys("simulation")
-        missing = [entry for entry in self.simulated() if entry[0] not in known]
+        missing = [e for e in self.simulated() if e[0] not in known and wanted(e[1])]
         self.reporter.stage("score", len(missing), "scores")
 
         def done(_: str, score: Score) -> None:

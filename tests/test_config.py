@@ -54,9 +54,9 @@ def test_the_example_is_accepted():
         (
             "sorces",
             {},
-            ["sorces: unknown key; did you mean sources?", "Known here: budget, controls, "],
+            ["sorces: unknown key; did you mean sources?", "Known here: budget, cascade, controls, "],
         ),
-        ("zzz", 1, ["zzz: unknown key. Known here: budget, controls, "]),
+        ("zzz", 1, ["zzz: unknown key. Known here: budget, cascade, controls, "]),
         ("corpus/windw_length", 8, ["corpus.windw_length: unknown key", "mean window_length?"]),
         (
             "sources/sae/hook_pont",

@@ -86,6 +86,10 @@ class RunResults:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall time per stage of the last invocation."""
 
+    staged: Mapping[str, Any] = field(default_factory=dict)
+    """What a cascade or a stopping rule left out and why (`autointerp.cascade`,
+    `autointerp.stopping`); empty without one."""
+
     def of_source(self, source: str) -> tuple[UnitResult, ...]:
         """The units of one source."""
         return tuple(unit for unit in self.units if unit.unit.source == source)

@@ -23,6 +23,10 @@ UNKNOWN = (Status.FAILED, Status.NOT_RUN)
 """A score exists in principle, but is not known: it could be anything."""
 
 
+IN_NO_MEAN = "in_no_mean"
+"""Key of a score's details: why it is in no mean although it has a number."""
+
+
 class AnyInterval(Protocol):
     """An interval of `records` or of `stats`: they have the same fields."""
 
@@ -68,6 +72,13 @@ def outcome_of(unit: UnitResult, explainer: str) -> Outcome:
     if score is None:
         stage = "score" if explanation is not None else "explanation"
         return Outcome(Status.NOT_RUN, stage)
+    return outcome_of_score(score)
+
+
+def outcome_of_score(score: Score) -> Outcome:
+    """What became of a score that was asked for, or left out."""
+    if IN_NO_MEAN in score.details:
+        return Outcome(Status.STAGED, "score", str(score.details[IN_NO_MEAN]))
     if score.status not in SCORED:
         return Outcome(score.status, "score", score.reason)
     value = _finite(score.value)

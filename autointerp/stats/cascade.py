@@ -12,9 +12,10 @@ at the first that is not rejected needs no correction (fixed sequence testing: A
 Candès, Jordan & Lei 2021, "Learn then Test", §2.3, algorithm 1): with probability 1 - δ the chosen
 threshold's error is at most `max_error`.
 
-The order starts where so many gold units lie beyond the threshold that no error at all would
-reject: n with (1 - max_error)^n <= δ, which is 29 for 10 % at δ = 0.05. With fewer gold units no
-threshold can be had, and nothing is decided.
+The order starts with so many units beyond the threshold that some errors may be among them: a
+fifth of the gold units, but never fewer than with which no error at all would reject, n with
+(1 - max_error)^n <= δ, which is 29 for 10 % at δ = 0.05. With fewer gold units no threshold can be
+had, and nothing is decided.
 """
 
 import math
@@ -28,6 +29,9 @@ from scipy import stats
 from autointerp.stats.estimate import FloatArray, finite_vector
 
 Verdict = Literal["poor", "good"]
+
+START_SHARE = 5
+"""The first threshold has one of so many gold units beyond it."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ def _allowed(
     order = np.argsort(f, kind="stable")
     wrong = np.cumsum(is_wrong[order])
     found: list[tuple[float, int, int]] = []
-    for last in range(gold_units_needed(max_error, delta) - 1, f.size):
+    first = max(gold_units_needed(max_error, delta), f.size // START_SHARE)
+    for last in range(first - 1, f.size):
         if last + 1 < f.size and f[order[last + 1]] == f[order[last]]:
             continue  # equal scores are decided alike
         n, k = last + 1, int(wrong[last])

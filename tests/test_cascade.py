@@ -1,0 +1,257 @@
+"""Cascades in a run: who is asked what, what stands in the place of a missing score, the mean."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autointerp.cascade import decided
+from autointerp.config import parse_config
+from autointerp.progress import Silent
+from autointerp.records import Score, Status, UsageError
+from autointerp.runner import Run, run
+from autointerp.scorers import SCORERS
+from tests.run_helpers import StopAfter, small_config
+
+CALLS: Counter[str] = Counter()
+"""Explanations that each made scorer was asked about."""
+
+
+def quality(index: int) -> float:
+    """How good the explanation of a unit is: a third are good, the others poor."""
+    return 0.6 if index % 3 == 0 else 0.0
+
+
+class Made:
+    """A scorer whose number is known: the quality of the unit, and how far it is off."""
+
+    metric = "made score"
+    bounds = (-1.0, 1.0)
+    reads_explanation = True
+
+    def __init__(self, design: str, *, name: str, **_: Any) -> None:
+        self.design, self.name = design, name
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": self.name, "design": self.design}
+
+    def value(self, index: int) -> float:
+        # The first stage leaves every fifth unit in the middle, where it cannot tell.
+        if self.name == "first" and index % 5 == 0:
+            return 0.3
+        return quality(index) + 0.001 * (index % 7)
+
+    def score(self, job: Any) -> Iterator[Any]:
+        yield [self.name]
+        CALLS[self.name] += 1
+        value = self.value(job.record.unit.index)
+        return Score(
+            unit=job.record.unit, explanation_key=job.explanation.key,
+            explainer=job.explanation.explainer, scorer=self.name, simulator="made",
+            value=value, status=Status.OK, key=job.key, control_mean=0.0, lift=value,
+            design=self.design,
+        )  # fmt: skip
+
+
+class OfUnits(Made):
+    reads_explanation = False
+
+
+@pytest.fixture(autouse=True)
+def made_scorers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from autointerp import judging
+
+    CALLS.clear()
+    for kind in ("first", "second", "gold"):
+        monkeypatch.setitem(SCORERS, kind, Made)
+    monkeypatch.setitem(SCORERS, "of_units", OfUnits)
+    real = judging.judge_of
+
+    def judge_of(of: Any, scorer: Any) -> Any:
+        if isinstance(scorer, Made):
+            return judging.Judge("made", "made", {str: lambda requests: [None] * len(requests)})
+        return real(of, scorer)
+
+    monkeypatch.setattr(judging, "judge_of", judge_of)
+
+
+def config_of(folder: Path, model: Path, **changes: Any) -> Any:
+    stages = ["first", "second", "gold"]
+    return small_config(folder, model, **{
+        "units": {"sample": 60, "min_active_documents": 1},
+        "explainers": [{"name": "top_tokens", "type": "top_tokens"}],
+        "scorers": [{"name": name, "type": name} for name in stages],
+        "cascade": {"stages": stages, "gold_share": 0.5, "max_error": 0.3, "delta": 0.2,
+                    "bar": 0.5},
+        **changes,
+    })  # fmt: skip
+
+
+def rows_of(config: Any) -> list[dict[str, Any]]:
+    text = (Path(config.output) / "explanations.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_later_stages_are_asked_about_gold_units_and_what_is_open(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    config = config_of(tmp_path, tiny_folder)
+    results = run(config)
+    assert results is not None
+    staged = results.staged["cascade"]
+    assert CALLS["first"] == 60
+    gold = staged["n_gold_units"]
+    assert gold == 30
+    assert gold < CALLS["second"] < 60
+    assert CALLS["second"] == staged["n_scored"]["second"]
+    assert CALLS["gold"] == staged["n_scored"]["gold"]
+    decisions = staged["explainers"]["top_tokens"]["decided"]
+    assert decisions["first"]["poor"] > 20
+
+
+def test_a_score_that_was_not_needed_says_who_decided(tmp_path: Path, tiny_folder: Path) -> None:
+    config = config_of(tmp_path, tiny_folder)
+    run(config)
+    missing = [
+        row["scores"]["gold"]
+        for row in rows_of(config)
+        if row["scores"]["gold"]["status"] == "staged" and row["scores"]["gold"]["score"] is None
+    ]
+    assert missing
+    assert all(one["reason"].startswith("decided by ") for one in missing)
+    assert {one["reason"].rsplit(", ", 1)[1] for one in missing} <= {"poor", "good"}
+    assert all(one["lift"] is None and one["score_interval"] is None for one in missing)
+
+
+def test_means_of_later_stages_are_of_gold_units_alone(tmp_path: Path, tiny_folder: Path) -> None:
+    config = config_of(tmp_path, tiny_folder)
+    results = run(config)
+    assert results is not None
+    summary = json.loads((Path(config.output) / "summary.json").read_text())
+    group = summary["scorers"]["gold"]["sources"]["neurons"]["explainers"]["top_tokens"]
+    gold = [u.unit for u in results.units if u.judged["gold"]["top_tokens"].status == "ok"
+            and not u.judged["gold"]["top_tokens"].details]  # fmt: skip
+    assert group["counts"]["scored"] == len(gold) == 30
+    truth = [quality(u.index) + 0.001 * (u.index % 7) for u in gold]
+    assert group["lift"]["excluded"]["mean"] == pytest.approx(sum(truth) / 30)
+    assert group["lift"]["worst_case"] is None
+    outside = [
+        row for row in rows_of(config)
+        if row["scores"]["gold"]["status"] == "staged"
+        and row["scores"]["gold"]["score"] is not None
+    ]  # fmt: skip
+    assert all("in no mean" in row["scores"]["gold"]["reason"] for row in outside)
+
+
+def test_the_mean_of_the_dictionary_is_prediction_powered(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    config = config_of(tmp_path, tiny_folder)
+    results = run(config)
+    assert results is not None
+    mean = results.staged["cascade"]["means"]["neurons"]["top_tokens"]
+    truth = [quality(u.unit.index) + 0.001 * (u.unit.index % 7) for u in results.units]
+    found = mean["these_units"]
+    assert found["interval"]["low"] <= sum(truth) / 60 <= found["interval"]["high"]
+    assert found["gain"] > 1
+    assert mean["n_gold"] == 30 and mean["n_cheap_only"] == 30
+
+
+def test_a_killed_cascade_goes_on_and_asks_nothing_twice(tmp_path: Path, tiny_folder: Path) -> None:
+    config = config_of(tmp_path, tiny_folder)
+    run(config, until="explain")
+    for _ in range(12):
+        try:
+            run(config, reporter=StopAfter(9))
+            break
+        except KeyboardInterrupt:
+            continue
+    run(config)
+    asked = dict(CALLS)
+    again = run(config)
+    assert again is not None
+    assert dict(CALLS) == asked
+    assert asked == again.staged["cascade"]["n_scored"]
+
+
+def test_without_decisions_only_gold_units_reach_the_gold_stage(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    cascade = {"stages": ["first", "gold"], "gold_share": 0.2, "decide": False}
+    scorers = [{"name": name, "type": name} for name in ("first", "gold")]
+    config = config_of(tmp_path, tiny_folder, cascade=cascade, scorers=scorers)
+    run(config)
+    assert dict(CALLS) == {"first": 60, "gold": 12}
+    reasons = {row["scores"]["gold"]["reason"] for row in rows_of(config)} - {""}
+    assert reasons == {"gold scores the 12 gold units alone (cascade.decide is false)"}
+
+
+def test_too_few_gold_units_decide_nothing(tmp_path: Path, tiny_folder: Path) -> None:
+    cascade = {"stages": ["first", "gold"], "gold_share": 0.1}
+    scorers = [{"name": name, "type": name} for name in ("first", "gold")]
+    config = config_of(tmp_path, tiny_folder, cascade=cascade, scorers=scorers)
+    results = run(config)
+    assert results is not None
+    assert dict(CALLS) == {"first": 60, "gold": 60}
+    rule = results.staged["cascade"]["explainers"]["top_tokens"]["thresholds"]["first"]
+    assert rule["poor"] is None and rule["good"] is None
+    # What was scored because it was open is not part of the random sample, all the same.
+    assert results.staged["cascade"]["n_gold_units"] == 6
+
+
+def test_simulation_can_be_the_last_stage(tmp_path: Path, tiny_folder: Path) -> None:
+    scorers = [{"name": "first", "type": "first"}, {"name": "sim", "type": "simulation"}]
+    cascade = {"stages": ["first", "sim"], "gold_share": 0.3, "decide": False}
+    config = config_of(
+        tmp_path, tiny_folder, cascade=cascade, scorers=scorers,
+        units={"sample": 10, "min_active_documents": 1},
+    )  # fmt: skip
+    results = run(config)
+    assert results is not None
+    scored = [u for u in results.units if u.scores["top_tokens"].status is not Status.STAGED]
+    assert len(scored) == 3
+    assert results.staged["cascade"]["n_scored"] == {"first": 10, "sim": 3}
+
+
+def test_decisions_follow_from_stored_scores_alone(tmp_path: Path, tiny_folder: Path) -> None:
+    config = config_of(tmp_path, tiny_folder)
+    run(config)
+    here = Run(config, Silent(), None)
+    with here.store.lock():
+        found = [decided(here), decided(here)]
+        here.store.close()
+    assert found[0] == found[1]
+
+
+def test_a_scorer_of_units_cannot_be_a_stage(tmp_path: Path, tiny_folder: Path) -> None:
+    scorers = [{"name": "first", "type": "of_units"}, {"name": "gold", "type": "gold"}]
+    cascade = {"stages": ["first", "gold"]}
+    config = config_of(tmp_path, tiny_folder, cascade=cascade, scorers=scorers)
+    with pytest.raises(UsageError, match="'first' scores units, not explanations"):
+        run(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cascade": {"stages": ["first", "nobody"]}}, "cascade.stages names 'nobody'"),
+        ({"cascade": {"stages": ["first", "first"]}}, "one stage only"),
+        ({"cascade": {"stages": ["first"]}}, "at least 2"),
+        ({"score": {"shuffled_donors": 0}}, "set measure to score"),
+        ({"score": {"stop": {"half_width": 0.1}}}, "keep one"),
+    ],
+)
+def test_a_cascade_that_cannot_be_is_refused(
+    tmp_path: Path, tiny_folder: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        config_of(tmp_path, tiny_folder, **changes)
+
+
+def test_the_config_is_read_back_as_it_was_written(tmp_path: Path, tiny_folder: Path) -> None:
+    config = config_of(tmp_path, tiny_folder)
+    again = parse_config(config.model_dump(mode="json"), type(config), "again")
+    assert again == config
