@@ -10,6 +10,7 @@ from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.cascade import mark_staged
 from autointerp.config import BASELINE_EXPLAINERS
 from autointerp.judging import asks_llm, judged, judges
+from autointerp.presets import preset_facts
 from autointerp.records import (
     SCHEMA_VERSION,
     Explanation,
@@ -45,6 +46,11 @@ def gather(run: "Run") -> RunResults:
         for unit, explanation in run.explanations(explainer).items():
             explanations[unit][explainer.name] = explanation
     by_judges = judged(run)
+    staged: dict[str, Any] = {}
+    if run.config.cascade is not None:
+        staged = mark_staged(run, scores, by_judges)
+    elif run.config.score.stop is not None:
+        staged = mark_stopped(run, scores, by_judges)
     results = tuple(
         UnitResult(
             unit=unit,
@@ -83,6 +89,7 @@ def gather(run: "Run") -> RunResults:
         config=run.config.model_dump(mode="json"),
         ledger=tuple(run.store.ledger_totals()),
         seconds=dict(run.seconds),
+        staged=staged,
     )
 
 
@@ -123,6 +130,7 @@ def provenance(run: "Run") -> dict[str, Any]:
         "versions": {name: _version(name) for name in names},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
+        **({"preset": preset} if (preset := preset_facts(run.config)) else {}),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from autointerp import stats
 from autointerp.analysis.control_means import control_means
+from autointerp.analysis.powered import stopped_means
 from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.analysis.scorer_facts import ScorerFacts, chance_of
 from autointerp.analysis.tables import TABLES_VERSION
@@ -43,7 +44,8 @@ def summarise(results: RunResults) -> dict[str, Any]:
         and `scorers[scorer]` = `type`, `metric`, `low`, `high`, `chance`, `best_explainer`,
         `sources`. `sources[source]` = `recorded`, `selected`, `dead`, `firing_rate`,
         `explainers[explainer]` = `is_baseline`, `counts`, `coverage`, `chance`, `score`, `lift`,
-        `controls`, `other_controls`, `lookup`. A number that does not exist is `None`.
+        `controls`, `other_controls`, `lookup`. `staged`, where a cascade or a stopping rule chose
+        what is scored: what it did. A number that does not exist is `None`.
     """
     scorers = {facts.name: _scorer(results.under(facts.name), facts) for facts in results.scorers}
     primary = results.primary_scorer.name
@@ -56,6 +58,7 @@ def summarise(results: RunResults) -> dict[str, Any]:
         "best_explainer": scorers[primary]["best_explainer"],
         "sources": scorers[primary]["sources"],
         "scorers": scorers,
+        **({"staged": dict(results.staged)} if results.staged else {}),
     }
 
 
@@ -100,7 +103,7 @@ def _group(results: RunResults, source: str, explainer: str, facts: ScorerFacts)
     n_unknown = sum(statuses[status] for status in UNKNOWN)
     n_constant = statuses[Status.CONSTANT_PREDICTION]
     possible = facts.low, facts.high
-    return {
+    group = {
         "is_baseline": explainer in results.baseline_explainers,
         "counts": {
             "selected": len(units),
@@ -124,6 +127,8 @@ def _group(results: RunResults, source: str, explainer: str, facts: ScorerFacts)
         "other_controls": control_means([s for u in units if (s := u.scores.get(explainer))], seed),
         "lookup": _lookup(results, units, explainer, seed),
     }
+    stopped_means(results, facts.name, source, explainer, group)
+    return group
 
 
 def _mean_chance(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 
+from autointerp.analysis.results import RunResults
 from autointerp.analysis.values import interval_json
 from autointerp.stats import Population, PredictionPoweredMean, prediction_powered_mean
 
@@ -63,3 +64,34 @@ def as_json(mean: PredictionPoweredMean) -> dict[str, Any]:
         "tuning": mean.tuning,
         "gain": mean.gain,
     }
+
+
+def stopped_means(
+    results: RunResults, scorer: str, source: str, explainer: str, group: dict[str, Any]
+) -> None:
+    """Put the interval that holds at any time where scoring stopped by looking at it.
+
+    Ordinary intervals of units whose number was chosen by looking at them do not hold: they are
+    taken away.
+
+    Args:
+        results: of the run.
+        scorer: the group's.
+        source: the group's.
+        explainer: the group's.
+        group: its means in a summary, changed in place.
+    """
+    stop = results.staged.get("stop")
+    found = stop and stop["scorers"].get(scorer, {}).get(source, {}).get(explainer)
+    if not stop or not found:
+        return
+    for measure in ("lift", "score"):
+        for treatment in ("excluded", "as_zero") if group[measure] else ():
+            group[measure][treatment]["interval"] = None
+    if group[stop["measure"]]:
+        group[stop["measure"]]["excluded"]["interval"] = {
+            "low": found["low"],
+            "high": found["high"],
+            "level": stop["level"],
+            "method": "confidence sequence by betting",
+        }
