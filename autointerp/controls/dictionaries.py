@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from autointerp.records import AutointerpError
+from autointerp.records import AutointerpError, derived_seed
 from autointerp.units.sae.model import SparseAutoencoder
 
 
@@ -34,7 +34,8 @@ def control_dictionary(sae: SparseAutoencoder, kind: str, seed: int) -> SparseAu
             f"control {kind!r} is for dictionaries that read as many channels as they write, not "
             f"{sae.d_in} and {sae.d_out}"
         )
-    generator = torch.Generator().manual_seed(seed)
+    # Not the seed itself: a dictionary trained with it started at those very directions.
+    generator = torch.Generator().manual_seed(derived_seed(seed, "control", kind))
     metadata = {**sae.metadata, "control": kind, "control_seed": seed}
     if kind == "permuted_decoder":
         order = torch.randperm(sae.d_in, generator=generator)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from autointerp import resources
 from autointerp.config import parse_config
 from autointerp.config.run import RunConfig
 from autointerp.controls.dictionaries import control_dictionary
@@ -45,6 +46,13 @@ def test_a_random_dictionary_reads_what_it_writes(trained):
     assert torch.allclose(cosines, torch.ones_like(cosines), atol=1e-5)
     old = torch.cosine_similarity(made.W_dec, trained.W_dec, dim=1)
     assert old.abs().mean() < 3 / trained.d_in**0.5
+
+
+def test_a_control_of_the_trainings_own_seed_does_not_have_the_directions_it_started_from():
+    shipped = load_sae(resources.path("datasets/demo/sae"))
+    made = control_dictionary(shipped, "random_decoder", 0)
+    old = torch.cosine_similarity(made.W_dec, shipped.W_dec, dim=1)
+    assert abs(float(old.mean())) < 5 / (shipped.n_latents * shipped.d_in) ** 0.5
 
 
 def test_a_seed_gives_the_same_control_and_another_another(trained):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from autointerp.records import AutointerpError
+from autointerp.records import AutointerpError, derived_seed
 from autointerp.units.sae.model import SparseAutoencoder
 
 BASELINES = ("pca", "random")
@@ -44,7 +44,9 @@ def random_dictionary(x: Tensor, n_latents: int, k: int, seed: int = 0) -> Spars
         k: latents per token.
         seed: of the directions.
     """
-    rows = torch.randn(n_latents, x.shape[1], generator=torch.Generator().manual_seed(seed))
+    # Not the seed itself: a dictionary trained with it started at those very directions.
+    generator = torch.Generator().manual_seed(derived_seed(seed, "random_dictionary"))
+    rows = torch.randn(n_latents, x.shape[1], generator=generator)
     rows = rows / rows.norm(dim=1, keepdim=True)
     mean = x.mean(0)
     sae = SparseAutoencoder(
