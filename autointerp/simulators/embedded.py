@@ -59,7 +59,7 @@ class Embedded(Simulator):
             tokenizer: of the reader's base.
             fingerprint: hash of the reader's weights and shape.
             mass_floor: tokens with less probability on levels are missing.
-            batch_tokens: tokens of a forward pass, padding included; 4,096 on a CPU and 32,768
+            batch_tokens: tokens of a forward pass, padding included; 1,024 on a CPU and 32,768
                 elsewhere if left out. Halved where memory runs out.
 
         Raises:
@@ -67,7 +67,7 @@ class Embedded(Simulator):
         """
         self.reader, self.tokenizer = reader, tokenizer
         self.device = reader.head.weight.device
-        default = 4_096 if self.device.type == "cpu" else 32_768
+        default = 1_024 if self.device.type == "cpu" else 32_768
         self.batch_tokens = default if batch_tokens is None else batch_tokens
         if self.batch_tokens < 1:
             raise AutointerpError(f"batch_tokens must be positive, not {self.batch_tokens}")
@@ -130,7 +130,12 @@ class Embedded(Simulator):
         )
         if not order:
             return found
-        memory = self._memory(start)
+        longest = order.pop()
+        try:
+            memory, own = self._begin(start, texts[longest].ids)
+        except torch.OutOfMemoryError as error:
+            raise self._no_room(texts[longest]) from error
+        found[longest] = self._simulation(texts[longest], own)
         while order:
             size = max(1, self.batch_tokens // len(texts[order[-1]].ids))
             batch = order[-size:]
@@ -138,10 +143,7 @@ class Embedded(Simulator):
                 probabilities = self._read(memory, [texts[i].ids for i in batch], len(start))
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
-                    raise AutointerpError(
-                        f"{self.device} has no memory for one text of "
-                        f"{len(texts[batch[0]].ids)} tokens: use shorter windows"
-                    ) from error
+                    raise self._no_room(texts[batch[0]]) from error
                 self.batch_tokens = max(1, self.batch_tokens // 2)
                 continue
             del order[-len(batch) :]
@@ -158,14 +160,38 @@ class Embedded(Simulator):
                 f"at most {limit}: use shorter windows"
             )
 
-    def _memory(self, start: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of a description, per block [1, n_heads, n_start, d_head]."""
+    def _no_room(self, text: Aligned) -> AutointerpError:
+        return AutointerpError(
+            f"{self.device} has no memory for one text of {len(text.ids)} tokens: use shorter "
+            "windows"
+        )
+
+    def _begin(
+        self, start: Sequence[int], text: Sequence[int]
+    ) -> tuple[list[tuple[Tensor, Tensor]], np.ndarray]:
+        """Read a description and, behind it, one text: a few tokens alone would cost the time of
+        reading all weights.
+
+        Returns:
+            Keys and values of the description, per block [1, n_heads, n_start, d_head], and the
+            text's probabilities [n_own, n_classes] float32.
+        """
         from transformers import DynamicCache
 
         cache = DynamicCache()
-        ids = torch.tensor([list(start)], device=self.device)
-        self.reader.base(input_ids=ids, past_key_values=cache, use_cache=True)
-        return [(layer.keys, layer.values) for layer in cache.layers]  # pyright: ignore
+        ids = torch.tensor([[*start, *text]], device=self.device)
+        hidden = self.reader.base(
+            input_ids=ids, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        n = len(start)
+        memory = [
+            (layer.keys[:, :, :n], layer.values[:, :, :n])  # pyright: ignore
+            for layer in cache.layers
+        ]
+        return memory, self._probabilities(hidden[0, n:])
+
+    def _probabilities(self, hidden: Tensor) -> np.ndarray:
+        return self.reader.head(hidden).float().softmax(-1).cpu().numpy()
 
     def _read(
         self, memory: Sequence[tuple[Tensor, Tensor]], texts: Sequence[Sequence[int]], n_start: int
@@ -186,7 +212,7 @@ class Embedded(Simulator):
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        probabilities = self.reader.head(hidden).float().softmax(-1).cpu().numpy()
+        probabilities = self._probabilities(hidden)
         return [own[: len(ids)] for own, ids in zip(probabilities, texts, strict=True)]
 
     def _simulation(self, text: Aligned, own: np.ndarray) -> Simulation:

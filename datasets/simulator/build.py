@@ -104,7 +104,7 @@ class Texts:
                     own = spans[first : first + N_TOKENS]
                     base, last = int(own[0, 0]), int(own[-1, 1])
                     window = c.Window(text[base:last], own[:, 0] - base, own[:, 1] - base, kind)
-                    for form in {m[0].lower() for m in c.WORD.finditer(window.text)}:
+                    for form in sorted({m[0].lower() for m in c.WORD.finditer(window.text)}):
                         self.places[form].append(len(self.windows))
                     self.ids.append(np.asarray(ids[first : first + N_TOKENS], np.uint16))
                     self.windows.append(window)
@@ -169,7 +169,7 @@ class Categories:
     def examples(self, key: tuple[str, int], forms: frozenset[str]) -> list[str]:
         """The more frequent of its words, at least two."""
         by_lemma: Counter[str] = Counter()
-        for form in forms:
+        for form in sorted(forms):
             by_lemma[self.lemma[form]] += self.counts[form]
         return [lemma for lemma, _ in by_lemma.most_common(25)]
 
