@@ -30,8 +30,8 @@ BATCH = 2000
 N_BINS = 40
 """Bars of a distribution."""
 
-LOG_DENSITY = (-7.0, 0.0)
-"""Densities are shown on a logarithmic scale: 10^-7 to 1."""
+LEAST_DENSITY = 1e-7
+"""Densities are shown on a logarithmic scale, that goes down to here at most."""
 
 
 def index_path(folder: Path) -> Path:
@@ -286,8 +286,13 @@ class _Builder:
         )
         self.database.create_function("log_density", 1, _log_density, deterministic=True)
         views = [(view, scorer) for (_, scorer), view in self.views.items()]
+        least, most = self.database.execute(
+            "SELECT MIN(density), MAX(density) FROM units WHERE density > 0"
+        ).fetchone()
+        low = math.floor(math.log10(max(least or LEAST_DENSITY, LEAST_DENSITY)))
+        high = max(math.ceil(math.log10(max(most or 1.0, LEAST_DENSITY))), low + 1)
         for view, scorer in [*views, *([(RECORDED_VIEW, "")] if everything else [])]:
-            self._distribution(view, "density", "log_density(density)", *LOG_DENSITY)
+            self._distribution(view, "density", "log_density(density)", low, high)
             if scorer:
                 for name in ("score", "lift"):
                     found = self.database.execute(
@@ -364,7 +369,7 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 
 def _log_density(density: float) -> float:
-    return math.log10(density) if density > 0 else LOG_DENSITY[0]
+    return math.log10(max(density, LEAST_DENSITY))
 
 
 def _round_ends(low: float, high: float) -> tuple[float, float]:

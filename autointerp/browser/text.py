@@ -1,4 +1,4 @@
-"""Texts as they are shown: nothing invisible, nothing that reorders its neighbours, nothing huge."""
+"""Texts as they are shown: nothing invisible, nothing that reorders others, nothing huge."""
 
 import re
 from typing import Any
