@@ -17,6 +17,7 @@ from autointerp.cli_sae import sae_app
 from autointerp.cli_simulator import simulator_app
 from autointerp.cli_steer import register as register_steer
 from autointerp.cli_trust import register as register_trust
+from autointerp.cli_view import register as register_view
 from autointerp.records import AutointerpError, UsageError
 
 app = typer.Typer(
@@ -500,6 +501,7 @@ register_analysis(app, _guarded)
 register_trust(app, _guarded)
 register_steer(app, _guarded)
 register_exchange(app, _guarded)
+register_view(app, _guarded)
 
 
 def main() -> None:
