@@ -128,6 +128,54 @@ def register(app: typer.Typer, guarded: Callable[[Callable[[], None]], None]) ->
 
         guarded(work)
 
+    @app.command()
+    def mean(  # pyright: ignore[reportUnusedFunction]
+        run_folder: RunFolder,
+        gold: Annotated[
+            str | None,
+            typer.Option("--gold", help="The expensive scorer, known of some units; the last stage "
+                         "of the run's cascade if left out."),
+        ] = None,
+        cheap: Annotated[
+            str | None,
+            typer.Option("--cheap", help="The cheap one, known of all units; the first stage of "
+                         "the run's cascade if left out."),
+        ] = None,
+        of: Annotated[str, typer.Option("--of", help="lift, or score.")] = "lift",
+        gold_share: Annotated[
+            float | None,
+            typer.Option("--gold-share", help="Use only so many of the gold scores, drawn by "
+                         "chance: what a cascade would have known."),
+        ] = None,
+        level: Annotated[float, typer.Option("--level", help="Coverage of intervals.")] = 0.95,
+        explainer: ExplainerOption = None,
+        source: SourceOption = None,
+        json_output: JsonOption = False,
+    ) -> None:  # fmt: skip
+        """The mean of a dictionary from a cheap score of all units and gold of a few."""
+
+        def work() -> None:
+            from autointerp.analysis.dictionary_mean import dictionary_mean
+
+            found = dictionary_mean(
+                run_folder,
+                gold=gold,
+                cheap=cheap,
+                measure=of,
+                gold_share=gold_share,
+                level=level,
+                explainers=explainer or (),
+                sources=source or (),
+            )
+            if json_output:
+                print(json.dumps(found.as_json(), ensure_ascii=False, allow_nan=False))
+                return
+            from autointerp.viewer.mean_table import mean_table
+
+            _console().print(mean_table(found))
+
+        guarded(work)
+
     register_people(app, guarded)
 
     @app.command()

@@ -39,6 +39,7 @@ def write_outputs(results: RunResults, folder: Path) -> dict[str, Any]:
 
 def print_summary(summary: dict[str, Any], console: Any) -> None:
     """Print a table per scorer, the headline's first, and the verdicts on a rich console."""
+    from autointerp.analysis.staged_words import staged_lines
     from autointerp.viewer.controls_table import controls_table
 
     for scorer, found in summary["scorers"].items():
@@ -51,6 +52,8 @@ def print_summary(summary: dict[str, Any], console: Any) -> None:
             by = "" if comparison["scorer"] == summary["scorer"] else f" by {comparison['scorer']}"
             line = f"{comparison['explainer']}{by}: {comparison['verdict']}"
             console.print(line, highlight=False)
+    for line in staged_lines(summary.get("staged") or {}):
+        console.print(line, highlight=False, markup=False)
 
 
 def _scorer_table(scorer: str, found: dict[str, Any], *, alone: bool) -> Any:

@@ -255,3 +255,14 @@ def test_the_config_is_read_back_as_it_was_written(tmp_path: Path, tiny_folder: 
     config = config_of(tmp_path, tiny_folder)
     again = parse_config(config.model_dump(mode="json"), type(config), "again")
     assert again == config
+
+
+def test_the_summary_says_what_was_decided(tmp_path: Path, tiny_folder: Path) -> None:
+    from autointerp.analysis.staged_words import staged_lines
+
+    results = run(config_of(tmp_path, tiny_folder))
+    assert results is not None
+    lines = list(staged_lines(results.staged))
+    assert lines[0].startswith("Cascade: 30 of 60 units are gold; explanations scored: first 60")
+    assert "At most 30 % of either kind are wrong (80 % sure)" in lines[1]
+    assert "from 30 gold units, worth" in lines[2]

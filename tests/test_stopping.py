@@ -162,3 +162,12 @@ def test_failed_scores_widen_the_interval_by_what_they_could_be(
 def test_a_score_without_bounds_cannot_be_stopped(tmp_path: Path, tiny_folder: Path) -> None:
     with pytest.raises(UsageError, match="no lowest or highest value"):
         run(config_of(tmp_path, tiny_folder, kind="unbounded"))
+
+
+def test_the_summary_says_how_many_units_were_enough(tmp_path: Path, tiny_folder: Path) -> None:
+    from autointerp.analysis.staged_words import staged_lines
+
+    results = run(config_of(tmp_path, tiny_folder))
+    assert results is not None
+    (line,) = staged_lines(results.staged)
+    assert line.endswith("units; then the mean was known as well as asked for.")
