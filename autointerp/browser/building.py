@@ -188,7 +188,7 @@ class _Builder:
         """Every explained unit with its scores; returns how many there are."""
         n = 0
         size = (self.folder / "explanations.jsonl").stat().st_size
-        self.reporter.stage("index", size // 1_000_000 + 1, "MB of results")
+        self.reporter.stage("index", -(-size // 1_000_000), "MB of results")
         done = 0
         for batch in batched(self._groups(), BATCH):
             units, listed, explained = [], [], []
@@ -211,7 +211,7 @@ class _Builder:
                 "INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?, ?)", listed
             )
             n += len(batch)
-            end = (batch[-1][1] + batch[-1][2]) // 1_000_000
+            end = -(-(batch[-1][1] + batch[-1][2]) // 1_000_000)
             self.reporter.advance(end - done)
             done = end
         return n

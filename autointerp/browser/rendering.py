@@ -54,8 +54,12 @@ class StaticLinks(Links):
     def unit_path(self, unit: UnitId) -> str:
         """The file of a unit."""
         sign = "-" if unit.polarity < 0 else ""
-        # Twice: what a file is called holds the first, its address the second.
-        return f"unit/{quote(quote(unit.source, safe=''), safe='')}/{unit.index}{sign}.html"
+        return f"{self.unit_path_of(unit.source)}{unit.index}{sign}.html"
+
+    def unit_path_of(self, source: str) -> str:
+        """The folder of a source's units."""
+        # Twice: what a folder is called holds the first, its address the second.
+        return f"unit/{quote(quote(source, safe=''), safe='')}/"
 
     def page(self, name: str, query: str = "") -> str:
         """The file of a page; a state of the list is in the fragment."""

@@ -68,6 +68,8 @@
     }
   };
   const address = (point) => canvas.dataset.unitRoot + point[0] + canvas.dataset.unitEnd;
+  let onlyExplained = false;
+  const opens = (point) => !onlyExplained || point[4] !== "";
   const search = () => {
     const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
     const hits = words.length
@@ -77,8 +79,8 @@
     list.replaceChildren();
     for (const point of hits.slice(0, mostHits)) {
       const item = document.createElement("li");
-      const link = document.createElement("a");
-      link.href = address(point);
+      const link = document.createElement(opens(point) ? "a" : "span");
+      if (opens(point)) link.href = address(point);
       link.textContent = point.name;
       const words = document.createElement("bdi");
       words.textContent = point[4] ? " " + point[4] : "";
@@ -138,7 +140,7 @@
     const moved = drag && drag.moved;
     drag = null;
     const point = moved ? null : nearest(event);
-    if (point) location.href = address(point);
+    if (point && opens(point)) location.href = address(point);
   });
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
@@ -174,6 +176,7 @@
       return;
     }
     points = map.points;
+    onlyExplained = map.only_scored_open === true;
     for (const point of points) {
       point.name = `${map.source}/${point[0]}`;
       point.text = `${point.name} ${point[4]}`.toLowerCase();
