@@ -170,6 +170,8 @@ def _print_verified(verified: Any) -> None:
         f"{n} scores recomputed from stored activations and answers: {verified.n_differing} "
         f"differ; the largest difference of any number is {verified.max_difference:.3g}"
     )
+    if verified.n_choices:
+        print(f"{verified.n_choices} choices among explanations made again")
     for why, count in sorted(verified.not_recomputed.items()):
         print(f"not recomputed: {count} {why}")
     for link in verified.broken_links:

@@ -19,7 +19,7 @@ from autointerp.records import AutointerpError, Score, Status, derived_seed
 from autointerp.scorers import ScoreJob, load_scorer
 from autointerp.scorers.judged import Judging, Problem
 from autointerp.scorers.simulation import IMPORTED_DESIGN
-from autointerp.verify import CannotRecomputeError, StoredRun, from_store
+from autointerp.stored_run import CannotRecomputeError, StoredRun, from_store
 
 N_SPLITS = 20
 """Ways of halving every unit's windows."""

@@ -85,7 +85,7 @@ def selections(run: "Run", explainer: BestOf) -> Mapping[UnitId, Selection]:
             name=explainer.name,
             explainer=explainer.fingerprint,
             records=run.records_key(unit.source),
-            scorer=_identity(chooser(run, explainer, _design(run, unit))),
+            scorer=identity_of(chooser(run, explainer, _design(run, unit))),
             judge=judge,
             explanations=keys[unit],
             donors=[[str(donor), keys[donor], len(texts)] for donor, texts in chosen],
@@ -257,7 +257,8 @@ def chooser(run: "Run", explainer: BestOf, design: str) -> Any:
     return plain(scorer, split=Split.CALIBRATE, min_active_documents=1, n_replicates=2)
 
 
-def _identity(scorer: Any) -> dict[str, Any]:
+def identity_of(scorer: Any) -> dict[str, Any]:
+    """What a choosing scorer's numbers depend on, for the key of a choice."""
     return scorer.identity() if hasattr(scorer, "identity") else dict(vars(scorer))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.records import AutointerpError, Explanation, Score, UnitId
-from autointerp.verify import StoredRun
+from autointerp.stored_run import StoredRun
 
 
 def trace_unit(folder: str | Path, unit: str) -> dict[str, Any]:

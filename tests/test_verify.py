@@ -13,13 +13,16 @@ import pytest
 from typer.testing import CliRunner
 
 from autointerp.cli import app
+from autointerp.explainers.labels import add_label
 from autointerp.records import AutointerpError
 from autointerp.runner import run
 from autointerp.store import RunStore
 from autointerp.trace import trace_unit
 from autointerp.verify import verify_run
 from tests.llm.fake_server import FakeServer
-from tests.run_helpers import small_config
+from tests.run_helpers import small_config, write_dictionary
+
+SPLITS = ("explain", "calibrate", "test")
 
 
 def _answer(asked: Any) -> str:
@@ -30,7 +33,9 @@ def _answer(asked: Any) -> str:
     answers = form["json_schema"]["schema"]["properties"].get("answers")
     if answers is None:
         return json.dumps({"explanation": "words about farms"})
-    return json.dumps({"answers": [i % 2 == 0 for i in range(answers["minItems"])]})
+    n = answers["minItems"]
+    said: list[int | bool] = [i % 2 == 0 for i in range(n)]
+    return json.dumps({"answers": [2] * n if "boolean" not in str(answers) else said})
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,73 @@ def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             )
         )
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def everything(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with units scored without words, a choice among explanations, and a label by hand."""
+    folder = tmp_path_factory.mktemp("everything")
+    explainers = [
+        {"name": "words", "type": "token_activation_pairs", "n_windows": 2},
+        {"name": "top_tokens", "type": "top_tokens"},
+        {"name": "n2g", "type": "n2g"},
+        {"name": "best", "type": "best_of", "of": ["words", "top_tokens"]},
+        {"name": "judged", "type": "best_of", "of": ["words", "top_tokens"], "by": "detection"},
+    ]
+    scorers = [
+        {"name": "simulation", "type": "simulation"},
+        {"name": "detection", "type": "detection"},
+        {"name": "fuzzing", "type": "fuzzing"},
+        {"name": "intruder", "type": "intruder", "n_trials": 4},
+    ]
+    neurons = {"type": "neurons", "hook_point": "blocks.0.mlp.hook_post", "sparsify": {"l0": 4}}
+    features = {"type": "sae", "path": str(write_dictionary(folder / "sae"))}
+    quotas = {name: {"top": 1, "intervals": 4, "hard": 0, "silent": 2} for name in SPLITS}
+    with FakeServer(answer=_answer) as server:
+        llm = {"model": "openai/gpt-4.1", "base_url": server.openai_url, "server": "test",
+               "retry_wait": 0.01, "give_up_after": 10}  # fmt: skip
+        changes: dict[str, Any] = {
+            "llm": llm, "scorers": scorers, "explainers": explainers, "controls": True,
+            "sources": {"neurons": neurons, "features": features}, "units": {"sample": 3},
+            "record": {"design": {"name": "small", "quotas": quotas}, "batch_tokens": 264,
+                       "shard_tokens": 528},
+        }  # fmt: skip
+        run(small_config(folder, tiny_folder, **changes))
+        store = RunStore(folder / "run")
+        unit = next(s.unit for s in store.scores() if s.value is not None)
+        store.close()
+        add_label(folder / "run", str(unit), "farms", "Ada L.")
+        run(small_config(folder, tiny_folder, **changes))
+    return folder / "run"
+
+
+def test_units_scored_without_words_choices_and_labels_are_computed_again(
+    everything: Path,
+) -> None:
+    found = verify_run(everything)
+    store = RunStore(everything)
+    scores = list(store.scores())
+    store.close()
+    assert found.is_exact, (found.differences[:3], found.broken_links)
+    assert found.max_difference == 0 and found.n_choices == 12
+    n = {name: sum(s.scorer == name for s in scores) for name in ("intruder", "simulation")}
+    assert n["intruder"] == 6 and {s.explainer for s in scores} >= {"", "best", "judged", "human"}
+    assert sum(s.scorer == "intruder" and s.value is not None for s in scores) >= 3
+    assert not found.not_recomputed, found.not_recomputed
+    assert found.n_recomputed == len(scores)
+
+
+def test_a_changed_choice_is_found(everything: Path, tmp_path: Path) -> None:
+    shutil.copytree(everything.parent, tmp_path / "copy")
+    folder = tmp_path / "copy" / "run"
+    changed(
+        folder,
+        "UPDATE explanations SET details = json_set(details, '$.candidates[0].value', 0.9) "
+        "WHERE key IN (SELECT key FROM explanations WHERE explainer = 'best' LIMIT 1)",
+    )
+    found = verify_run(folder)
+    assert {one.scorer for one in found.differences} == {"choice"}
+    assert found.differences[0].field == "candidates.0.value"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from autointerp.scorers import ScoreJob
 from autointerp.scorers.simulation import SimulationScorer
 from autointerp.simulators import Inverted
 from autointerp.store import RunStore
-from autointerp.verify import from_store
+from autointerp.stored_run import from_store
 
 LATENTS = latent_units()
 PLACE_OF = {unit: place for place, unit in enumerate(LATENTS)}
