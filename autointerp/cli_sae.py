@@ -1,4 +1,4 @@
-"""`autointerp sae …`: train, eval, convert."""
+"""`autointerp sae …`: train, eval, compare, convert."""
 
 import json
 import sys
@@ -159,7 +159,6 @@ def _options(
     hook_point: str | None,
 ) -> "EvaluateOptions":
     """What the options of the command line, and a training's config, say together."""
-    from autointerp.config import CorpusConfig, SaeTrainConfig, SubjectConfig, load_config
     from autointerp.records import UsageError
     from autointerp.sae_eval import EvaluateOptions
     from autointerp.units.sae.baselines import BASELINES
@@ -167,20 +166,32 @@ def _options(
     names = tuple(name for name in baselines.split(",") if name)
     if wrong := [name for name in names if name not in BASELINES]:
         raise UsageError(f"--baselines: {wrong[0]!r} is none of {', '.join(BASELINES)}")
+    on = _measured_on(config, corpus, subject, hook_point)
+    return EvaluateOptions(n_tokens=tokens, loss_tokens=loss_tokens, baselines=names, **on)
+
+
+def _measured_on(
+    config: Path | None, corpus: str | None, subject: str | None, hook_point: str | None
+) -> dict[str, Any]:
+    """The subject, texts, masks and hook point of a training's config, and of the options."""
+    from autointerp.config import CorpusConfig, SaeTrainConfig, SubjectConfig, load_config
+    from autointerp.records import UsageError
+
     if config is None and corpus is None:
         raise UsageError("give the texts: --corpus PATH, or --config of a training")
-    amounts: dict[str, Any] = {"n_tokens": tokens, "loss_tokens": loss_tokens}
     if config is None:
-        texts = CorpusConfig(path=corpus)
         model = SubjectConfig(model=subject or "smollm2")
-        return EvaluateOptions(model, texts, baselines=names, hook_point=hook_point, **amounts)
+        return {
+            "subject": model, "corpus": CorpusConfig(path=corpus), "hook_point": hook_point
+        }  # fmt: skip
     given = load_config(config, SaeTrainConfig)
-    texts = given.corpus.model_copy(update={"path": corpus} if corpus else {})
-    model = given.subject.model_copy(update={"model": subject} if subject else {})
-    return EvaluateOptions(
-        model, texts, tuple(given.exclude), max_norm=given.max_norm, baselines=names,
-        hook_point=hook_point or given.hook_point, **amounts,
-    )  # fmt: skip
+    return {
+        "subject": given.subject.model_copy(update={"model": subject} if subject else {}),
+        "corpus": given.corpus.model_copy(update={"path": corpus} if corpus else {}),
+        "exclude": tuple(given.exclude),
+        "max_norm": given.max_norm,
+        "hook_point": hook_point or given.hook_point,
+    }
 
 
 def _table(found: "list[Evaluated]") -> "Table":
@@ -198,6 +209,123 @@ def _table(found: "list[Evaluated]") -> "Table":
             "–" if loss is None else f"{loss.kl_reconstructed:.3f}", f"{m.dead_share:.1%}",
         )  # fmt: skip
     return table
+
+
+@sae_app.command("compare")
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A dictionary; `demo` is the shipped one.")],
+    b: Annotated[
+        str, typer.Argument(metavar="B", help="Another one; or random, or pca: a baseline like A.")
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="A training's config: its subject, texts and masks."),
+    ] = None,
+    corpus: Annotated[
+        str | None, typer.Option("--corpus", help="Texts; `demo` is the shipped corpus.")
+    ] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", help="The language model; smollm2 if left out.")
+    ] = None,
+    subject_b: Annotated[
+        str | None, typer.Option("--subject-b", help="B's language model, where it is another.")
+    ] = None,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens to compare on.")] = 65_536,
+    hook_point: Annotated[
+        str | None, typer.Option("--hook-point", help="Where files do not say where they read.")
+    ] = None,
+    hook_point_b: Annotated[
+        str | None, typer.Option("--hook-point-b", help="The same for B, where it is another.")
+    ] = None,
+    min_active: Annotated[
+        int, typer.Option("--min-active", min=1, help="Tokens on which a latent must fire.")
+    ] = 10,
+    min_cosine: Annotated[
+        float, typer.Option("--min-cosine", help="Least decoder cosine of parent and child.")
+    ] = 0.5,
+    latent: Annotated[
+        list[int] | None, typer.Option("--latent", help="Of A: list its neighbours. Repeatable.")
+    ] = None,
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", min=1, help="How many, in A and in B.")
+    ] = 10,
+    with_map: Annotated[
+        bool, typer.Option("--map/--no-map", help="Whether --output gets a map of all latents.")
+    ] = True,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder for JSON, CSV and figures.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+) -> None:
+    """Which latents two dictionaries share, and which of one split in the other."""
+
+    def work() -> None:
+        from autointerp import resources
+        from autointerp.config import SubjectConfig
+        from autointerp.sae_compare import CompareOptions, compare_paths
+        from autointerp.sae_compare_report import neighbour_rows, summary, write_comparison
+
+        options = CompareOptions(
+            subject_b=SubjectConfig(model=subject_b) if subject_b else None, n_tokens=tokens,
+            hook_point_b=hook_point_b, min_active=min_active, min_cosine=min_cosine,
+            **_measured_on(config, corpus, subject, hook_point),
+        )  # fmt: skip
+        paths = [str(resources.shipped_path(path, "sae")) for path in (a, b)]
+        with _console(stderr=True).status("loading") as status:
+            found = compare_paths(paths[0], paths[1], options, status.update)
+            near = list(neighbour_rows(found, latent or [], neighbours))
+            if output:
+                write_comparison(
+                    found, output, latents=latent, n_neighbours=neighbours, with_map=with_map,
+                    report=status.update,
+                )  # fmt: skip
+        if output:
+            print(f"written to {output}", file=sys.stderr)
+        if json_output:
+            print(json.dumps(summary(found) | ({"neighbours": near} if near else {})))
+            return
+        _print_comparison(summary(found), near)
+
+    _guarded(work)
+
+
+def _print_comparison(facts: dict[str, Any], near: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    a, b = facts["a"]["name"], facts["b"]["name"]
+    print(
+        f"{facts['n_tokens']:,} {'tokens' if facts['aligned_by'] == 'tokens' else 'spans of text'} "
+        f"of {facts['n_documents']} documents, aligned by {facts['aligned_by']}"
+    )
+    table = Table("best correlation", "compared", "mean", "> 0.5", "> 0.7", "> 0.9", "by chance",
+                  "dead")  # fmt: skip
+    for title, key in ((f"{a} in {b}", "a_in_b"), (f"{b} in {a}", "b_in_a")):
+        each = facts["universality"][key]
+        numbers = [each.get("mean"), *(each.get(f"share_above_{n}") for n in (0.5, 0.7, 0.9)),
+                   each.get("control_mean")]  # fmt: skip
+        texts = ["–" if n is None else f"{n:.3f}" for n in numbers]
+        table.add_row(title, str(each["n_compared"]), *texts, str(each["n_dead"]))
+    _console().print(table)
+    print(f"{facts['universality']['n_mutual']} pairs of latents are each other's best")
+    if facts["splitting"] is None:
+        print("decoders not compared: they write to different spaces")
+    else:
+        s, d = facts["splitting"], facts["decoders"]
+        print(
+            f"decoders: mean largest cosine {d['mean_max_cosine_a_in_b']:.3f} of {a} in {b}, "
+            f"{d['mean_max_cosine_b_in_a']:.3f} of {b} in {a}"
+        )
+        print(
+            f"of the latents of {s['narrow']}, {s['n_kept']} were kept in {s['wide']}, "
+            f"{s['n_split']} split, {s['n_gone']} are gone; {s['n_new']} of {s['wide']} are new"
+        )
+    if near:
+        table = Table("latent", "dictionary", "neighbours by decoder cosine")
+        for key in dict.fromkeys((row["latent"], row["dictionary"]) for row in near):
+            those = [row for row in near if (row["latent"], row["dictionary"]) == key]
+            listed = ", ".join(f"{row['neighbour']} ({row['cosine']:.2f})" for row in those)
+            table.add_row(str(key[0]), key[1], listed)
+        _console().print(table)
 
 
 @sae_app.command("convert")

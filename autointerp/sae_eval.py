@@ -15,7 +15,8 @@ from torch import Tensor
 from autointerp.config import CorpusConfig, SubjectConfig
 from autointerp.hidden_states import TokenRows, token_rows
 from autointerp.parts import corpus_of
-from autointerp.records import AutointerpError
+from autointerp.recording.corpus import Corpus
+from autointerp.records import AutointerpError, Document
 from autointerp.subject import Subject, load_subject
 from autointerp.train import TRAINED_ON, excluded_documents
 from autointerp.units.sae.baselines import pca_dictionary, random_dictionary
@@ -102,19 +103,19 @@ def evaluate_saes(
     Raises:
         AutointerpError: where a dictionary does not say where it reads, or does not fit there.
     """
-    saes = {name: _placed(name, sae, options) for name, sae in saes.items()}
+    saes = {name: placed(name, sae, subject, options.hook_point) for name, sae in saes.items()}
     first = next(iter(saes.values()))
     for name in options.baselines:
         if fit_rows is None or not len(fit_rows):
             raise AutointerpError("the corpus has no text left to fit the baselines to")
-        saes[name] = _baseline(name, first, subject, fit_rows, options)
-    states = _States(subject, saes, options.max_norm)
+        saes[name] = baseline(name, first, subject, fit_rows, options.max_norm)
+    states = States(subject, list(saes.values()), options.max_norm)
     evaluations = {name: SaeEvaluation(sae) for name, sae in saes.items()}
     for done, part in enumerate(rows.split(_BATCH), 1):
         hidden, masked = states.of(part)
         kept = torch.from_numpy(~masked)
         for name, sae in saes.items():
-            x, y = hidden[_hook_in(sae)][kept], hidden[_hook_out(sae)][kept]
+            x, y = hidden[hook_in(sae)][kept], hidden[hook_out(sae)][kept]
             evaluations[name].add(x, y)
         if report is not None:
             report(f"hidden states: {min(done * _BATCH, len(rows))} of {len(rows)} sequences")
@@ -123,7 +124,7 @@ def evaluate_saes(
     losses = _losses(saes, states, rows[slice(0, n_loss)], evaluations, report) if n_loss else {}
     return [
         Evaluated(
-            name, sae.architecture, sae.n_latents, _hook_in(sae), _hook_out(sae), metrics[name],
+            name, sae.architecture, sae.n_latents, hook_in(sae), hook_out(sae), metrics[name],
             losses.get(name),
         )
         for name, sae in saes.items()
@@ -172,35 +173,51 @@ def held_out_rows(
     Raises:
         AutointerpError: where no document is left.
     """
-    seen = excluded_documents(list(options.exclude))
-    for path in paths:
-        listed = Path(path) / TRAINED_ON
-        if listed.exists():
-            seen |= set(listed.read_text(encoding="utf-8").split())
-    corpus = corpus_of(options.corpus)
-    documents = [d for d in corpus.documents if d.document_id not in seen]
+    corpus, documents = unseen_documents(paths, options.corpus, options.exclude)
     n_rows = -(-options.n_tokens // options.corpus.sequence_length)
     rows = token_rows(documents, subject, options.corpus, at_most=2 * n_rows)
     if not len(rows):
-        raise AutointerpError(
-            f"no text to measure on: of {len(corpus.documents)} documents "
-            f"{len(corpus.documents) - len(documents)} were trained on or excluded, and the others "
-            f"are shorter than {options.corpus.sequence_length} tokens; give another --corpus"
-        )
+        raise no_text(len(corpus.documents), len(documents), options.corpus.sequence_length)
     n_rows = min(n_rows, max(1, len(rows) // 2)) if options.baselines else min(n_rows, len(rows))
     return rows[slice(0, n_rows)], rows[slice(n_rows, None)]
 
 
-class _States:
+def unseen_documents(
+    paths: list[str], texts: CorpusConfig, exclude: tuple[str, ...] = ()
+) -> tuple[Corpus, list[Document]]:
+    """A corpus, and its documents that no dictionary was trained on and no corpus to exclude has.
+
+    Args:
+        paths: dictionaries; beside their files `training_documents.txt` may name documents.
+        texts: the corpus.
+        exclude: other corpora.
+    """
+    seen = excluded_documents(list(exclude))
+    for path in paths:
+        listed = Path(path) / TRAINED_ON
+        if listed.exists():
+            seen |= set(listed.read_text(encoding="utf-8").split())
+    corpus = corpus_of(texts)
+    return corpus, [d for d in corpus.documents if d.document_id not in seen]
+
+
+def no_text(n_documents: int, n_unseen: int, length: int) -> AutointerpError:
+    """What to say where nothing is left to measure on."""
+    return AutointerpError(
+        f"no text to measure on: of {n_documents} documents {n_documents - n_unseen} were trained "
+        f"on or excluded, and the others are shorter than {length} tokens; give another --corpus"
+    )
+
+
+class States:
     """Hidden states at all places that some dictionaries read or write, and what is masked."""
 
     def __init__(
-        self, subject: Subject, saes: dict[str, SparseAutoencoder], max_norm: float | None
+        self, subject: Subject, saes: list[SparseAutoencoder], max_norm: float | None
     ) -> None:
+        """Of placed dictionaries; `max_norm` as in `EvaluateOptions`."""
         self.subject = subject
-        self.places = list(
-            dict.fromkeys(p for sae in saes.values() for p in (_hook_in(sae), _hook_out(sae)))
-        )
+        self.places = list(dict.fromkeys(p for sae in saes for p in (hook_in(sae), hook_out(sae))))
         self._max_norm = max_norm
         self._longest: dict[str, float] = {}
 
@@ -223,7 +240,7 @@ class _States:
 
 def _losses(
     saes: dict[str, SparseAutoencoder],
-    states: _States,
+    states: States,
     rows: TokenRows,
     evaluations: dict[str, SaeEvaluation],
     report: Callable[[str], None] | None,
@@ -231,21 +248,21 @@ def _losses(
     """The subject's loss with each dictionary spliced in."""
     by_place: dict[str, SplicedLoss] = {}
     for name, sae in saes.items():
-        place = _hook_out(sae)
+        place = hook_out(sae)
         if place not in by_place:
             by_place[place] = SplicedLoss(states.subject, place, evaluations[name].mean_target())
     for done, part in enumerate(rows.split(_LOSS_BATCH), 1):
         hidden, masked = states.of(part)
         for place, loss in by_place.items():
             put = {
-                name: _reconstructed(sae, hidden[_hook_in(sae)])
+                name: _reconstructed(sae, hidden[hook_in(sae)])
                 for name, sae in saes.items()
-                if _hook_out(sae) == place
+                if hook_out(sae) == place
             }
             loss.add(part.ids, masked, put)
         if report is not None:
             report(f"loss: {min(done * _LOSS_BATCH, len(rows))} of {len(rows)} sequences")
-    return {name: by_place[_hook_out(sae)].of(name) for name, sae in saes.items()}
+    return {name: by_place[hook_out(sae)].of(name) for name, sae in saes.items()}
 
 
 @torch.inference_mode()
@@ -254,19 +271,19 @@ def _reconstructed(sae: SparseAutoencoder, x: Tensor) -> Tensor:
     return sae.decode(sae.encode(flat), flat).view(*x.shape[:2], -1)
 
 
-def _baseline(
+def baseline(
     name: str,
     like: SparseAutoencoder,
     subject: Subject,
     rows: TokenRows,
-    options: EvaluateOptions,
+    max_norm: float | None,
 ) -> SparseAutoencoder:
-    """A baseline at the place, width and sparsity of the first dictionary."""
-    states = _States(subject, {"": like}, options.max_norm)
+    """One of `BASELINES` at the place, width and sparsity of a dictionary, fitted to some text."""
+    states = States(subject, [like], max_norm)
     parts: list[Tensor] = []
     for part in rows.split(_BATCH):
         hidden, masked = states.of(part)
-        parts.append(hidden[_hook_in(like)][torch.from_numpy(~masked)])
+        parts.append(hidden[hook_in(like)][torch.from_numpy(~masked)])
     x = torch.cat(parts)
     if like.k is not None:
         k = like.k
@@ -277,20 +294,35 @@ def _baseline(
     return made
 
 
-def _placed(name: str, sae: SparseAutoencoder, options: EvaluateOptions) -> SparseAutoencoder:
-    sae.hook_in = sae.hook_in or options.hook_point
+def placed(
+    name: str, sae: SparseAutoencoder, subject: Subject, hook_point: str | None
+) -> SparseAutoencoder:
+    """A dictionary that says where it reads and writes; `hook_point` where its files do not.
+
+    Raises:
+        AutointerpError: where neither does, or the subject has another width there.
+    """
+    sae.hook_in = sae.hook_in or hook_point
     if sae.hook_in is None:
         raise AutointerpError(f"{name} does not say where it reads: give --hook-point")
     sae.hook_out = sae.hook_out or sae.hook_in
+    for place, width in ((sae.hook_in, sae.d_in), (sae.hook_out, sae.d_out)):
+        if (found := subject.width_at(place)) != width:
+            raise AutointerpError(
+                f"{name} has {width} channels where {place} of {subject.name} has {found}: it "
+                "belongs to another model or place; give --subject or --hook-point"
+            )
     return sae
 
 
-def _hook_in(sae: SparseAutoencoder) -> str:
+def hook_in(sae: SparseAutoencoder) -> str:
+    """Where a placed dictionary reads."""
     assert sae.hook_in is not None
     return sae.hook_in
 
 
-def _hook_out(sae: SparseAutoencoder) -> str:
+def hook_out(sae: SparseAutoencoder) -> str:
+    """Where a placed dictionary writes."""
     assert sae.hook_out is not None
     return sae.hook_out
 

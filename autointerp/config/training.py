@@ -20,6 +20,10 @@ class SaeDictionaryConfig(Stage):
         "relu_l1", "relu_l1_april", "topk", "batch_topk", "gated", "jumprelu", "matryoshka"
     ] = "topk"
     n_latents: int = Field(ge=2)
+    decoder: Literal["trained", "frozen"] = "trained"
+    """`frozen`: random directions that stay as they are, only the rest learns; a control."""
+    seed: int | None = None
+    """Of its start; the training's if left out, which gives all of one width the same start."""
     learning_rate: float = Field(default=1e-3, gt=0)
     k: int = Field(default=32, ge=1)
     """Latents per token: of every token (`topk`) or on average (`batch_topk`, `matryoshka`)."""
@@ -49,6 +53,8 @@ class SaeDictionaryConfig(Stage):
         if self.k > self.n_latents:
             raise ValueError(f"k {self.k} is more than n_latents {self.n_latents}")
         ascending = all(a < b for a, b in zip(self.groups, self.groups[1:], strict=False))
+        if self.decoder == "frozen" and self.resample_at:
+            raise ValueError("resample_at draws decoder rows anew, which a frozen decoder forbids")
         if not self.groups or not ascending or self.groups[0] <= 0 or self.groups[-1] != 1:
             raise ValueError(f"groups {self.groups} are not shares that ascend to 1")
         return self

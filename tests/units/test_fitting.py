@@ -12,22 +12,15 @@ from autointerp.units.sae.batches import shuffled_batches
 from autointerp.units.sae.fitting import Progress, Schedule, train_saes
 from autointerp.units.sae.objectives import OBJECTIVES, Buffers, SaeSettings, resample
 from autointerp.units.sae.objectives.jumprelu import JumpRelu
+from autointerp.units.sae.toy import Superposition, recovery
 
-D_IN, N_FEATURES = 16, 32
-
-
-def directions() -> Tensor:
-    """[N_FEATURES, D_IN] unit vectors: twice as many as there are dimensions."""
-    W = torch.randn(N_FEATURES, D_IN, generator=torch.Generator().manual_seed(0))
-    return W / W.norm(dim=1, keepdim=True)
+TOY = Superposition(n_features=32, width=16)
+D_IN = TOY.width
 
 
 def superposition(chunk: int, n: int = 512) -> Tensor:
     """[n, D_IN]: each token is a sum of about two of the directions, and an offset."""
-    generator = torch.Generator().manual_seed(1000 + chunk)
-    active = torch.rand(n, N_FEATURES, generator=generator) < 2 / N_FEATURES
-    strength = 0.5 + torch.rand(n, N_FEATURES, generator=generator)
-    return (active * strength) @ directions() + 0.3
+    return TOY.tokens(chunk, n)
 
 
 def batches(make: Callable[[int], Tensor] = superposition) -> Callable[[int], Iterator[Tensor]]:
@@ -41,13 +34,25 @@ def batches(make: Callable[[int], Tensor] = superposition) -> Callable[[int], It
 
 COMMON = {"n_latents": 48, "k": 2, "learning_rate": 3e-3, "aux_k": 16, "dead_after_tokens": 20_000}
 SETTINGS = {
-    "relu_l1": SaeSettings("relu_l1", l1=0.6, resample_at=(200, 400), **COMMON),
-    "relu_l1_april": SaeSettings("relu_l1_april", l1=0.6, **COMMON),
+    "relu_l1": SaeSettings("relu_l1", l1=1.5, resample_at=(200, 400), **COMMON),
+    "relu_l1_april": SaeSettings("relu_l1_april", l1=1.5, **COMMON),
     "topk": SaeSettings("topk", **COMMON),
     "batch_topk": SaeSettings("batch_topk", **COMMON),
-    "gated": SaeSettings("gated", l1=1.5, **COMMON),
+    "gated": SaeSettings("gated", l1=3.0, **COMMON),
     "jumprelu": SaeSettings("jumprelu", l0_target=2, bandwidth=0.1, **COMMON),
     "matryoshka": SaeSettings("matryoshka", groups=(0.5, 1.0), **COMMON),
+}
+
+
+# What each has to find: mean max cosine, and the share of features matched one to one.
+RECOVERED = {
+    "relu_l1": (0.93, 0.85),
+    "relu_l1_april": (0.92, 0.75),
+    "topk": (0.95, 0.85),
+    "batch_topk": (0.88, 0.55),
+    "gated": (0.86, 0.4),
+    "jumprelu": (0.93, 0.75),
+    "matryoshka": (0.85, 0.45),
 }
 
 
@@ -67,14 +72,56 @@ def trained(tmp_path_factory):
 
 
 def test_every_architecture_is_tried():
-    assert set(SETTINGS) == set(OBJECTIVES)
+    assert set(SETTINGS) == set(OBJECTIVES) == set(RECOVERED)
+
+
+def test_a_row_between_two_features_counts_for_both_in_the_mean_and_for_neither_in_the_match():
+    directions = torch.eye(4)
+    rows = torch.stack([directions[0] + directions[1], 3 * directions[2], -directions[3]])
+    found = recovery(directions, rows)
+    assert found.matched == 1 / 4
+    assert found.mean_max_cosine == pytest.approx((0.5**0.5 + 0.5**0.5 + 1 + 0) / 4)
+    assert recovery(directions, directions.flip(0)).matched == 1.0
+
+
+def test_one_row_is_matched_with_one_feature():
+    near = torch.tensor([[1.0, 0.1], [1.0, -0.1]])
+    near = near / near.norm(dim=1, keepdim=True)
+    found = recovery(near, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    assert found.mean_max_cosine > 0.99 and found.matched == 0.5
+
+
+@pytest.mark.parametrize("name", ["topk", "relu_l1_april", "gated"])
+def test_a_frozen_decoder_stays_as_it_was_and_its_encoder_learns(tmp_path, name):
+    settings = replace(SETTINGS[name], decoder="frozen")
+    schedule = Schedule(n_tokens=30_000, batch_tokens=512, warmup_steps=5)
+    one, other, trained = train_saes(
+        {"one": settings, "other": replace(settings, seed=7), "trained": SETTINGS[name]},
+        schedule, batches(), tmp_path / "c",
+    ).values()  # fmt: skip
+    short = replace(schedule, n_tokens=512)
+    start = train_saes({"one": settings}, short, batches(), tmp_path / "start")["one"]
+    torch.testing.assert_close(one.W_dec, start.W_dec, rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(one.W_enc, start.W_enc, atol=1e-2)
+    torch.testing.assert_close(one.W_dec.norm(dim=1), torch.ones(48))
+    for apart in (other, trained):
+        assert torch.cosine_similarity(one.W_dec, apart.W_dec, dim=1).abs().mean() < 0.4
+    assert recovery(TOY.directions, one.W_dec).matched == 0.0
+
+
+def test_dictionaries_of_two_seeds_start_apart_and_of_one_seed_together(tmp_path):
+    settings = {f"{seed}": replace(SETTINGS["topk"], seed=seed) for seed in (None, 0, 1)}
+    schedule = Schedule(n_tokens=512, batch_tokens=512)
+    plain, zero, one = train_saes(settings, schedule, batches(), tmp_path / "c").values()
+    assert plain.fingerprint() == zero.fingerprint() != one.fingerprint()
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_directions_in_superposition_are_recovered(trained, name):
     sae = trained[0][name]
-    nearest = (directions() @ sae.W_dec.T).amax(1)
-    assert nearest.mean() > 0.9, nearest
+    found = recovery(TOY.directions, sae.W_dec)
+    mean_max_cosine, matched = RECOVERED[name]
+    assert found.mean_max_cosine > mean_max_cosine and found.matched > matched, found
     x = superposition(10**6, 4000)
     error = x - sae.decode(sae.encode(x), x)
     assert 1 - error.pow(2).sum() / (x - x.mean(0)).pow(2).sum() > 0.75

@@ -26,9 +26,6 @@ from autointerp.units.sae.objectives import (
     resample,
 )
 
-FIXED = ("b_pre",)
-"""Parameters that are not learnt."""
-
 REPORT_STEPS = 50
 
 
@@ -104,7 +101,8 @@ class _Fit:
 
     @property
     def learnt(self) -> Parameters:
-        return {n: p for n, p in self.parameters.items() if n not in FIXED}
+        fixed = _fixed(self.settings)
+        return {n: p for n, p in self.parameters.items() if n not in fixed}
 
     def moments(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Adam's moments by the parameter's name; empty before the first step."""
@@ -132,7 +130,8 @@ class _Fit:
         parts = {kind: {n[2:]: t for n, t in sorted(stored.items()) if n[:2] == kind} for kind in
                  ("p|", "m|", "v|", "e|")}  # fmt: skip
         parameters = parts["p|"]
-        learnt = {n: p.requires_grad_() for n, p in parameters.items() if n not in FIXED}
+        fixed = _fixed(settings)
+        learnt = {n: p.requires_grad_() for n, p in parameters.items() if n not in fixed}
         # eps of Gao et al.: gradients of normalised losses are tiny.
         optimiser = torch.optim.Adam(
             learnt.values(), lr=settings.learning_rate, eps=6.25e-10, fused=True
@@ -151,6 +150,20 @@ class _Fit:
         )
         mean = parts["e|"] or ({n: p.detach().clone() for n, p in learnt.items()} if ema else {})
         return cls(settings, OBJECTIVES[settings.architecture], parameters, state, optimiser, mean)
+
+
+def _fixed(settings: SaeSettings) -> tuple[str, ...]:
+    """Parameters that are not learnt."""
+    return ("b_pre", "W_dec") if settings.decoder == "frozen" else ("b_pre",)
+
+
+def _initial(settings: SaeSettings, schedule: Schedule, x: Tensor, y: Tensor) -> Parameters:
+    objective = OBJECTIVES[settings.architecture]
+    return objective.initial(settings, x, y, _seed(settings, schedule))
+
+
+def _seed(settings: SaeSettings, schedule: Schedule) -> int:
+    return schedule.seed if settings.seed is None else settings.seed
 
 
 def train_saes(
@@ -194,7 +207,7 @@ def train_saes(
         stored = {
             f"{name}/p|{n}": p
             for name, each in settings.items()
-            for n, p in OBJECTIVES[each.architecture].initial(each, x, y, schedule.seed).items()
+            for n, p in _initial(each, schedule, x, y).items()
         }
     fits = {name: _Fit.of(each, _of(stored, name), step, schedule.ema > 0)
             for name, each in settings.items()}  # fmt: skip
@@ -240,17 +253,18 @@ def _step(fit: _Fit, schedule: Schedule, step: int, x: Tensor, y: Tensor) -> Los
     fit.optimiser.zero_grad()
     loss.total.backward()
     W_dec = fit.parameters["W_dec"]
-    if fit.objective.unit_norm_decoder:
+    keeps_norms = fit.objective.unit_norm_decoder and W_dec.requires_grad
+    if keeps_norms:
         _project_gradient(W_dec)
     torch.nn.utils.clip_grad_norm_(fit.learnt.values(), 1.0)
     fit.optimiser.step()
     with torch.no_grad():
-        if fit.objective.unit_norm_decoder:
+        if keeps_norms:
             W_dec /= W_dec.norm(dim=1, keepdim=True)
         fit.state.silent_tokens += len(x)
         fit.state.silent_tokens[loss.fired] = 0
         if step + 1 in settings.resample_at:
-            generator = torch.Generator().manual_seed(schedule.seed * 1_000_003 + step)
+            generator = torch.Generator().manual_seed(_seed(settings, schedule) * 1_000_003 + step)
             # The batch without its graph: what is drawn anew does not learn from this step.
             with torch.no_grad():
                 plain = {n: p.data for n, p in fit.parameters.items()}

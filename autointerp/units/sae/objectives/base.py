@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from autointerp.records import derived_seed
 from autointerp.units.sae.model import SparseAutoencoder
 
 Parameters = dict[str, Tensor]
@@ -26,6 +27,12 @@ class SaeSettings:
     """One of `OBJECTIVES`."""
 
     n_latents: int
+    decoder: str = "trained"
+    """`frozen`: W_dec stays at its random start; a control."""
+
+    seed: int | None = None
+    """Of the start; `None` for the training's."""
+
     k: int = 32
     """Latents per token: `topk`; their mean: `batch_topk`, `matryoshka`."""
 
@@ -174,6 +181,9 @@ def tied_start(
     The coordinate-wise median, not the mean: a few tokens of huge norm do not move it. Where `y` is
     not `x` (a transcoder) the encoder is random too, and `b_pre` is a fixed zero.
     """
+    if settings.decoder == "frozen":
+        # A control beside a trained dictionary must not have the directions that it started from.
+        seed = derived_seed(seed, "frozen_decoder")
     generator = torch.Generator().manual_seed(seed)
     W_dec = torch.randn(settings.n_latents, y.shape[1], generator=generator).to(y)
     W_dec = W_dec / W_dec.norm(dim=1, keepdim=True) * decoder_norm

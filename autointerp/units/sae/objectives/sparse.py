@@ -139,11 +139,12 @@ class _Decode(torch.autograd.Function):
         return active.sum_by_token(f, W_dec)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
         f, W_dec = ctx.saved_tensors
         by_output = gradients[0].contiguous()
         by_f = ctx.active.products(by_output, W_dec)
-        return by_f, ctx.active.sum_by_latent(f, by_output), None
+        is_learnt = ctx.needs_input_grad[1]
+        return by_f, ctx.active.sum_by_latent(f, by_output) if is_learnt else None, None
 
 
 @torch.no_grad()
