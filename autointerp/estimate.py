@@ -607,7 +607,11 @@ def estimate_seconds(run: "Run") -> float | None:
     windows = quota.total - quota.random
     in_words = sum(e.type not in BASELINE_EXPLAINERS for e in run.config.explainers)
     asked = sum(e.type == "token_activation_pairs" for e in run.config.explainers)
-    per_text = windows * (run.design.window_length * 3 + 12)
+    if run.config.simulator.name == "embedded":
+        # A description once, then every token once, through three fifths of a small model.
+        per_text = 0.6 * (windows * run.design.window_length * 1.1 + 20)
+    else:
+        per_text = windows * (run.design.window_length * 3 + 12)
     simulated = any(scorer.type == "simulation" for scorer in run.config.scorers)
     read = n_units * in_words * (1 + run.config.score.shuffled_donors) * per_text * simulated
     read += n_units * asked * 1500 * run.config.llm.model.startswith("local/")
