@@ -46,11 +46,11 @@ SETTINGS = {
 
 # What each has to find: mean max cosine, and the share of features matched one to one.
 RECOVERED = {
-    "relu_l1": (0.93, 0.85),
-    "relu_l1_april": (0.92, 0.75),
+    "relu_l1": (0.95, 0.9),
+    "relu_l1_april": (0.95, 0.8),
     "topk": (0.95, 0.85),
     "batch_topk": (0.88, 0.55),
-    "gated": (0.86, 0.4),
+    "gated": (0.93, 0.75),
     "jumprelu": (0.93, 0.75),
     "matryoshka": (0.85, 0.45),
 }
