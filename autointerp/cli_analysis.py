@@ -33,8 +33,13 @@ def register(app: typer.Typer, guarded: Callable[[Callable[[], None]], None]) ->
         by: Annotated[
             str | None,
             typer.Option("--by", help="What makes the groups: source (of one run), run (of "
-                         "several), explainer, layer, width, subject, density, or a key of the "
-                         "sources' config such as type or sparsify.l0."),
+                         "several), explainer, layer, width, subject, density, token_entropy, or a "
+                         "key of the sources' config such as type or sparsify.l0."),
+        ] = None,
+        within: Annotated[
+            str | None,
+            typer.Option("--within", help="Compare groups inside of like values of this, such as "
+                         "token_entropy or density."),
         ] = None,
         scorer: ScorerOption = None,
         explainer: ExplainerOption = None,
@@ -64,6 +69,7 @@ def register(app: typer.Typer, guarded: Callable[[Callable[[], None]], None]) ->
             found = compare_runs(
                 runs,
                 by=by,
+                within=within,
                 scorers=scorer or (),
                 explainers=explainer or (),
                 sources=source or (),

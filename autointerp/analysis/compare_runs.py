@@ -76,6 +76,7 @@ def compare_runs(
     folders: Sequence[str | Path],
     *,
     by: str | None = None,
+    within: str | None = None,
     scorers: Sequence[str] = (),
     explainers: Sequence[str] = (),
     sources: Sequence[str] = (),
@@ -87,7 +88,9 @@ def compare_runs(
     Args:
         folders: of the runs.
         by: what makes the groups: `source` (of one run), `run` (of several), `explainer`, `layer`,
-            `width`, `subject`, `density`, or a key of the sources' config.
+            `width`, `subject`, `density`, `token_entropy`, or a key of the sources' config.
+        within: groups are compared inside of like values of one of these, such as
+            `token_entropy`; p-values are adjusted over all of them.
         scorers: their names, or `all`; the headline's if empty.
         explainers: those compared; all if empty.
         sources: those whose units are taken; all if empty.
@@ -107,7 +110,7 @@ def compare_runs(
             "chosen differently are of different things; --allow-different-designs compares them "
             "all the same, and says so"
         )
-    placed, notes = placed_rows(runs, by, sources=sources, explainers=explainers)
+    placed, notes = placed_rows(runs, by, within=within, sources=sources, explainers=explainers)
     groups = _group_names(placed)
     if baseline is not None and baseline not in groups:
         raise UsageError(f"--baseline {baseline!r}: the groups are {', '.join(groups)}")

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from autointerp.analysis.loaded import ExplanationRow, LoadedRun
+from autointerp.analysis.token_entropy import bin_of
 from autointerp.records import UsageError
 
-KNOWN = ("source", "run", "explainer", "layer", "width", "subject", "density")
+KNOWN = (
+    "source", "run", "explainer", "layer", "width", "subject", "density", "token_entropy",
+)  # fmt: skip
 """What `--by` knows by name; anything else is a key of the sources' config, or of the config."""
 
-_WITHIN = ("explainer", "run", "density")
+_WITHIN = ("explainer", "run", "density", "token_entropy")
 """Groupings that are made inside every source: their groups share sources."""
 
 
@@ -29,7 +32,7 @@ class Placed:
     """Where the group stands among the others."""
 
     within: str
-    """What it is compared inside of: a source, or nothing."""
+    """What it is compared inside of: a source, like values of `within`, or nothing."""
 
     @property
     def key(self) -> Hashable:
@@ -41,6 +44,7 @@ def placed_rows(
     runs: Sequence[LoadedRun],
     by: str,
     *,
+    within: str | None = None,
     sources: Sequence[str] = (),
     explainers: Sequence[str] = (),
 ) -> tuple[list[Placed], list[str]]:
@@ -48,6 +52,13 @@ def placed_rows(
 
     Where several runs hold the same unit under the same explainer and are not what is compared,
     the first run's row is taken.
+
+    Args:
+        runs: finished ones.
+        by: what makes the groups.
+        within: groups are compared inside of like values of this, such as `density`.
+        sources: those taken; all if empty.
+        explainers: those taken; all if empty.
 
     Raises:
         UsageError: where no row has the attribute, or a name is not there.
@@ -64,11 +75,14 @@ def placed_rows(
             ):
                 continue
             value = attribute(run, row, by, several=len(runs) > 1)
-            if value is None:
+            inside = attribute(run, row, within) if within else None
+            if value is None or (within and inside is None):
                 n_without += 1
                 continue
             label, order = value
-            placed = Placed(run, row, label, order, row.source if by in _WITHIN else "")
+            places = [row.source] if by in _WITHIN else []
+            places += [inside[0]] if inside else []
+            placed = Placed(run, row, label, order, ", ".join(places))
             identity = (placed.key, row.explainer, run.name if by == "run" else label)
             if identity in seen:
                 n_twice += 1
@@ -76,13 +90,15 @@ def placed_rows(
             seen.add(identity)
             found.append(placed)
     if not found:
+        asked = f"--by {by}" + (f" --within {within}" if within else "")
         raise UsageError(
-            f"--by {by}: no unit has it; there are {', '.join(KNOWN)}, and keys of a source in the "
+            f"{asked}: no unit has it; there are {', '.join(KNOWN)}, and keys of a source in the "
             f"config such as {', '.join(_keys(runs)[:8]) or 'type'}"
         )
     notes: list[str] = []
     if n_without:
-        notes.append(f"{n_without} rows have no {by} and are left out.")
+        what = f"{by} or no {within}" if within else by
+        notes.append(f"{n_without} rows have no {what} and are left out.")
     if n_twice:
         notes.append(
             f"{n_twice} rows are of units that an earlier run holds under the same explainer; the "
@@ -103,6 +119,8 @@ def attribute(
         return _label(f"{run.name}:{row.source}" if several else row.source)
     if by == "density":
         return _decade(row.firing_rate)
+    if by == "token_entropy":
+        return None if row.token_entropy is None else _entropy(row.token_entropy)
     value = _looked_up(run, row, by)
     return None if value is None else _label(value)
 
@@ -200,6 +218,11 @@ def _decade(rate: float) -> tuple[str, tuple[int, float, str]]:
     decade = min(-1, math.floor(math.log10(rate)))
     text = f"{10.0 ** (decade + 2):g} % to {10.0 ** (decade + 3):g} % of tokens"
     return text, (0, float(decade), "")
+
+
+def _entropy(bits: float) -> tuple[str, tuple[int, float, str]]:
+    label, low = bin_of(bits)
+    return label, (0, low, "")
 
 
 def _check_names(runs: Sequence[LoadedRun], kind: str, names: Sequence[str]) -> None:

@@ -72,6 +72,7 @@ class ExplanationRow(_Row):
     index: int = Field(ge=0)
     polarity: int = Field(ge=-1, le=1)
     firing_rate: float = Field(ge=0, le=1)
+    token_entropy: float | None = Field(default=None, ge=0)
     explainer: str = Field(max_length=200)
     is_baseline: bool
     explanation: str | None = None

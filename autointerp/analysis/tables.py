@@ -15,6 +15,7 @@ from typing import Any
 
 from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.analysis.scorer_facts import ScorerFacts, chance_of
+from autointerp.analysis.token_entropy import token_entropy
 from autointerp.analysis.values import Outcome, interval_json, outcome_of
 from autointerp.records import Split, Status
 from autointerp.store import write_text
@@ -100,6 +101,7 @@ def _unit_facts(results: RunResults, unit: UnitResult, explainer: str) -> dict[s
         "index": unit.unit.index,
         "polarity": unit.unit.polarity,
         "firing_rate": _number(unit.density),
+        "token_entropy": token_entropy(unit.record),
         "explainer": explainer,
         "is_baseline": explainer in results.baseline_explainers,
         "explanation": explanation.text if explanation else None,
