@@ -181,7 +181,7 @@ class LossRecovered:
     """With their mean."""
 
     kl_reconstructed: float
-    """KL(subject ‖ with the reconstruction), per token, in nats."""
+    """KL(subject ‖ with the reconstruction), per token, its last one too, in nats."""
 
     kl_zero: float
     kl_mean: float

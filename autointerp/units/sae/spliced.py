@@ -2,8 +2,9 @@
 
     loss recovered = (CE_ablated - CE_reconstructed) / (CE_ablated - CE)
 
-Ablation puts zero, or the mean, in the same place. Masked tokens keep what is there in all of them,
-as in SAELens' evaluations; every next token counts.
+Ablation puts zero, or the mean, in the same place. Masked tokens keep what is there in all of them.
+Every next token counts in the loss, and every token's prediction in the divergence, as in SAELens'
+evaluations of unmasked tokens.
 """
 
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ class SplicedLoss:
 
     _sums: dict[str, float] = field(default_factory=dict[str, float])
     _n: int = 0
+    _n_predictions: int = 0
 
     @torch.inference_mode()
     def add(self, ids: np.ndarray, masked: np.ndarray, reconstructions: dict[str, Tensor]) -> None:
@@ -83,6 +85,7 @@ class SplicedLoss:
             self._add(name, _cross_entropy(found, next_ids))
             self._add(f"{name}|kl", _divergence(truth, found))
         self._n += next_ids.numel()
+        self._n_predictions += ids.size
 
     def of(self, name: str) -> LossRecovered:
         """What was found for one reconstruction.
@@ -92,7 +95,10 @@ class SplicedLoss:
         """
         if not self._n:
             raise AutointerpError("no text to measure the subject's loss on")
-        mean = {key: value / self._n for key, value in self._sums.items()}
+        mean = {
+            key: value / (self._n_predictions if key.endswith("|kl") else self._n)
+            for key, value in self._sums.items()
+        }
         return LossRecovered(
             n_tokens=self._n,
             ce=mean[""],
@@ -119,6 +125,5 @@ def _cross_entropy(log_probabilities: Sequence[Tensor], next_ids: Tensor) -> flo
 def _divergence(truth: Sequence[Tensor], found: Sequence[Tensor]) -> float:
     """Σ over tokens of KL(truth ‖ found), in nats."""
     return sum(
-        float((p[:-1].exp() * (p[:-1] - q[:-1])).sum(-1).double().sum())
-        for p, q in zip(truth, found, strict=True)
+        float((p.exp() * (p - q)).sum(-1).double().sum()) for p, q in zip(truth, found, strict=True)
     )
