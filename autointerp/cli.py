@@ -13,6 +13,7 @@ import typer
 
 from autointerp.cli_analysis import register as register_analysis
 from autointerp.cli_exchange import register as register_exchange
+from autointerp.cli_presets import register as register_presets
 from autointerp.cli_sae import sae_app
 from autointerp.cli_simulator import simulator_app
 from autointerp.cli_steer import register as register_steer
@@ -48,6 +49,17 @@ CacheOption = Annotated[
                  "read_only, or a file; overrides the config's llm.cache."),
 ]  # fmt: skip
 
+PresetOption = Annotated[
+    str | None,
+    typer.Option("--preset", help="Start from this published protocol (`autointerp presets`); what "
+                 "the config says comes before it."),
+]  # fmt: skip
+FaithfulOption = Annotated[
+    bool,
+    typer.Option("--faithful", help="With a preset: as published also where it does otherwise; "
+                 "results say so."),
+]  # fmt: skip
+
 
 @app.command()
 def demo(
@@ -74,10 +86,13 @@ def run(
     unit: UnitOption = None,
     output: OutputOption = None,
     cache: CacheOption = None,
+    preset: PresetOption = None,
+    faithful: FaithfulOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """All stages. Run it again to go on where it stopped, or after changing the config."""
-    _guarded(lambda: _run(config, output, unit, "report", json_output, cache))
+    changes = _preset(preset, faithful)
+    _guarded(lambda: _run(config, output, unit, "report", json_output, cache, changes))
 
 
 @app.command()
@@ -178,6 +193,8 @@ def estimate(
     timing: Annotated[
         bool, typer.Option(help="Time the models on this machine; it takes a few seconds.")
     ] = True,
+    preset: PresetOption = None,
+    faithful: FaithfulOption = False,
     json_output: JsonOption = False,
 ) -> None:
     """Calls, tokens, money, hours and disk of a run, from its real prompts. Spends nothing."""
@@ -186,7 +203,7 @@ def estimate(
         from autointerp.config import RunConfig, load_config
         from autointerp.estimate import estimate_run, print_estimate
 
-        settings = load_config(config, RunConfig)
+        settings = load_config(config, RunConfig, _preset(preset, faithful))
         if output:
             settings = settings.model_copy(update={"output": str(output)})
         found = estimate_run(settings, units=unit, sample=sample, timing=timing)
@@ -351,12 +368,13 @@ def _run(
     until: str,
     as_json: bool,
     cache: str | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> None:
     from autointerp.config import RunConfig, load_config
     from autointerp.runner import output_folder
     from autointerp.runner import run as run_config
 
-    settings = load_config(config, RunConfig)
+    settings = load_config(config, RunConfig, changes)
     if output:
         settings = settings.model_copy(update={"output": str(output)})
     if cache:
@@ -377,6 +395,11 @@ def _run(
 
     print_summary(summary, _console())
     print(f"report: {folder / 'report.html'}")
+
+
+def _preset(name: str | None, faithful: bool) -> dict[str, Any]:
+    """What is set in the config by the options of a preset."""
+    return ({"preset": name} if name else {}) | ({"faithful": True} if faithful else {})
 
 
 class RichReporter:
@@ -502,6 +525,7 @@ register_trust(app, _guarded)
 register_steer(app, _guarded)
 register_exchange(app, _guarded)
 register_view(app, _guarded)
+register_presets(app, _guarded)
 
 
 def main() -> None:

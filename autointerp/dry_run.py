@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from autointerp.explainers.windows import MARKER
 from autointerp.llm.base import Request, Response, ResponseStatus, Usage
 from autointerp.records import (
     ActivationRecord,
@@ -174,9 +175,13 @@ def _made_up_simulations(request: SimulationRequest) -> list[Simulation]:
 
 
 def made_up_answer(request: Request) -> str:
-    """An answer that can be read: a value of the schema, or an explanation."""
+    """An answer that can be read: a value of the schema, or an explanation, marked if it must be.
+
+    So an explainer that goes on after its first answer, such as `revision`, goes on here too.
+    """
     if request.schema is None:
-        return TYPICAL_EXPLANATION
+        is_marked = any(MARKER in m.content for m in request.messages if m.role == "system")
+        return f"{MARKER} {TYPICAL_EXPLANATION}" if is_marked else TYPICAL_EXPLANATION
     return json.dumps(_instance(request.schema))
 
 

@@ -20,6 +20,7 @@ def write_outputs(results: RunResults, folder: Path) -> dict[str, Any]:
     from autointerp.analysis.compare import compare_scorers
     from autointerp.analysis.figure import draw_comparison
     from autointerp.analysis.tables import write_explanations, write_scores
+    from autointerp.presets.published import preset_summary
     from autointerp.viewer.report import write_report
 
     write_explanations(results, folder / "explanations.jsonl")
@@ -30,6 +31,9 @@ def write_outputs(results: RunResults, folder: Path) -> dict[str, Any]:
     own = [c for c in comparisons if c["scorer"] == summary["scorer"]]
     _, svg = draw_comparison(headline, own, folder / "comparison")
     everything = {**summary, "comparisons": comparisons}
+    preset = preset_summary(results)
+    if preset is not None:
+        everything["preset"] = preset
     text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(folder / "summary.json", text + "\n")
     figure = svg.read_text(encoding="utf-8")
@@ -54,6 +58,11 @@ def print_summary(summary: dict[str, Any], console: Any) -> None:
             console.print(line, highlight=False)
     for line in staged_lines(summary.get("staged") or {}):
         console.print(line, highlight=False, markup=False)
+    if summary.get("preset"):
+        from autointerp.presets.published import preset_lines
+
+        for line in preset_lines(summary["preset"]):
+            console.print(line, highlight=False, markup=False)
 
 
 def _scorer_table(scorer: str, found: dict[str, Any], *, alone: bool) -> Any:

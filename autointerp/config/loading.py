@@ -2,6 +2,7 @@
 
 import difflib
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
@@ -16,8 +17,13 @@ _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
 
-def load_config(path: str | Path, model: type[T]) -> T:
+def load_config(path: str | Path, model: type[T], changes: Mapping[str, Any] | None = None) -> T:
     """Read a YAML file into a config.
+
+    Args:
+        path: of the file.
+        model: what it must follow.
+        changes: keys of the top level that take the place of the file's.
 
     Raises:
         UsageError: naming the file, the key's path, the value and what is allowed.
@@ -32,7 +38,7 @@ def load_config(path: str | Path, model: type[T]) -> T:
         raise UsageError(f"config {str(path)!r} is not YAML: {error}") from error
     if not isinstance(data, dict):
         raise UsageError(f"config {str(path)!r} holds no keys: see the example in the README")
-    return parse_config(data, model, str(path), folder=place.parent)
+    return parse_config(data | dict(changes or {}), model, str(path), folder=place.parent)
 
 
 def parse_config(

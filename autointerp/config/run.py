@@ -1,6 +1,6 @@
 """Config of a whole run."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ from autointerp.config.scorers import ScorerConfig
 from autointerp.config.scoring import ScoreConfig, SimulatorConfig
 from autointerp.config.sources import RecordedConfig, UnitSourceConfig
 from autointerp.config.subjects import SubjectConfig
+from autointerp.records import UsageError
 
 
 class RunConfig(Stage):
@@ -24,6 +25,13 @@ class RunConfig(Stage):
     """Of the run; also of its folder under `results/` unless `output` is set."""
     output: str | None = None
     """The run's folder; `results/NAME` if left out."""
+    preset: str | None = None
+    """A published protocol that this config starts from: `bills2023`, `bricken2023`, `delphi`,
+    `neuronpedia`, `saebench` or `transluce` (`autointerp presets`, docs/presets/). Whatever is set
+    here comes before what it says."""
+    faithful: bool = Field(default=False, strict=True)
+    """With `preset`: as published also where the preset does otherwise, such as negatives that
+    nobody checked. Results say so."""
     seed: int = 0
     """All random choices are hashes of this, the unit and the purpose."""
     subjects: dict[Name, SubjectConfig] = {}
@@ -58,8 +66,21 @@ class RunConfig(Stage):
         wanted = CONTROL_NAMES if given is True else () if given is False else given
         return tuple(name for name in CONTROL_NAMES if name in wanted)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        """What the preset says stands under what is said here."""
+        from autointerp.presets import with_preset
+
+        try:
+            return with_preset(given) if isinstance(given, dict) else given
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
+        if self.faithful and self.preset is None:
+            raise ValueError("`faithful` is of a `preset`: name one, or leave it out")
         for name, source in self.sources.items():
             if name.endswith(".statistics"):
                 raise ValueError(f"sources.{name}: no source's name may end in .statistics")

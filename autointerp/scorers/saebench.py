@@ -64,15 +64,7 @@ class SaebenchScorer(DetectionScorer):
         """At most four active texts and ten others, in random order."""
         generator = self.generator(job)
         active = self._active(windows, generator)
-        others = list(
-            windows.silent(self.negatives)
-            if self.verified
-            else (
-                window
-                for window in distinct(job.record.of(self.split))
-                if window.stratum == Strata.RANDOM and not window.masked.all()
-            )
-        )
+        others = windows.silent(self.negatives) if self.verified else self._random(job)
         shown = {window.window for window in active}
         others = [window for window in others if window.window not in shown]
         mixed = [others[place] for place in generator.permutation(len(others))][:N_NEGATIVE]
@@ -105,6 +97,11 @@ class SaebenchScorer(DetectionScorer):
             generator.choice(len(rest), n, replace=False, p=weights / weights.sum()) if n else []
         )
         return [*top, *(rest[int(place)] for place in drawn)]
+
+    def _random(self, job: ScoreJob) -> list[ActivationRecord]:
+        """Random windows, whatever the unit does in them."""
+        random = [one for one in job.record.of(self.split) if one.stratum == Strata.RANDOM]
+        return [window for window in distinct(random) if not window.masked.all()]
 
     def shown(self, item: Item) -> str:
         """The text that was cut out of the window."""

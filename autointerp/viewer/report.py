@@ -18,6 +18,7 @@ from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.analysis.sentences import explain_score
 from autointerp.analysis.values import Outcome, outcome_of
 from autointerp.analysis.wording import interval_text, number, p_text, percent, plural
+from autointerp.presets.published import preset_title
 from autointerp.records import ActivationRecord, Explanation, Interval, Score, Split, Status, Strata
 from autointerp.store import write_text
 from autointerp.viewer.svg import inline_svg
@@ -301,8 +302,10 @@ def _notes(results: RunResults) -> list[str]:
     roles = [
         role for role, model in (("explainer", llm), ("simulator", simulator)) if "smollm2" in model
     ]
+    preset: Any = results.provenance.get("preset")
+    notes = [f"This run follows a {preset_title(preset)}."] if preset else []
     if not roles:
-        return []
+        return notes
     without = [str(e.get("name")) for e in explainers if e.get("type") in WITHOUT_LLM]
     note = (
         f"SmolLM2-135M is a weak {' and a weak '.join(roles)}: it is what runs anywhere, without a "
@@ -313,7 +316,7 @@ def _notes(results: RunResults) -> list[str]:
             f" What a good label looks like is shown by the explainers that need no language "
             f"model: {' and '.join(without)}."
         )
-    return [note]
+    return [*notes, note]
 
 
 def _figure_label(results: RunResults) -> str:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autointerp.config import ExplainerConfig
-from autointerp.explainers import Agent, load_explainer
+from autointerp.dry_run import drive_dry
+from autointerp.explainers import Agent, Ensemble, ExplainView, Revision, load_explainer
 from autointerp.llm import Response, ResponseStatus
 from autointerp.records import Status, UsageError
 from tests.explainers.test_asking import MALFORMED
@@ -207,6 +208,15 @@ def test_a_refused_answer_is_not_asked_for_again(planted):
 
     found, asked = explained(planted, Agent("a"), ANIMALS, model)
     assert len(asked) == 3 and found.status == Status.FAILED and "policy" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("explainer", "n"), [(Agent("a"), 7), (Revision("r"), 5), (Ensemble("e"), 1)]
+)
+def test_an_estimate_asks_as_often_as_a_run_may(planted, explainer, n):
+    view = ExplainView.of(planted.record(ANIMALS))
+    found, asked = drive_dry(explainer.explain(view, "key"))
+    assert found.status is Status.OK and len(asked) == n
 
 
 def test_its_budget_is_set_in_a_config_and_enters_the_fingerprint():

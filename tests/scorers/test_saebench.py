@@ -95,6 +95,16 @@ def test_texts_are_cut_to_21_tokens_and_hold_the_strongest_one():
     assert all(len(text.split()) <= 21 for text in shown)
 
 
+def test_a_random_window_that_was_drawn_for_its_stratum_too_still_counts_as_random():
+    base = record(n_active=12)
+    twice = [replace(one, stratum=Strata.RANDOM) for one in base.records[:12]]
+    unit = UnitRecord(UNIT, (*base.records, *twice), statistics())
+    score = scored(scorer(verified=False), job(unit), RIGHT)
+    # No text is both: of the twelve four are shown as active ones.
+    assert score.details["n_negative"] == score.details["n_firing_negatives"] == 8
+    assert score.value == pytest.approx(4 / 12)
+
+
 def test_without_random_windows_there_is_nothing_unverified_to_score():
     score = scored(scorer(verified=False), job(record()), RIGHT)
     assert score.value is None and score.status == Status.INSUFFICIENT_DATA
