@@ -429,6 +429,7 @@ class Run:
             n_replicates=self.config.score.bootstrap,
             seed=self.config.seed,
             calibration=self.config.score.calibration,
+            sample=self.config.score.windows,
         )
 
     def scorer_of(self, unit: UnitId) -> SimulationScorer:
@@ -697,7 +698,7 @@ def score_key(
     return content_key(
         "score",
         version=VERSION,
-        scorer=vars(scorer),
+        scorer=scorer.identity(),
         explanation=explanation.key,
         donors=[donor.key for donor in donors],
         simulator=simulator,
