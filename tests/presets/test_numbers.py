@@ -188,6 +188,22 @@ def test_the_page_of_a_preset_says_what_the_preset_says(name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_links_of_the_page_lead_somewhere(name):
+    page = PAGES / f"{name}.md"
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_overview_links_every_preset_and_its_example_is_valid():
+    import yaml
+
+    text = (PAGES.parent / "presets.md").read_text()
+    assert set(re.findall(r"\(presets/(\w+)\.md\)", text)) == set(PRESETS)
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    assert parse_config(yaml.safe_load(block), RunConfig, "presets.md").preset == "delphi"
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_examples_of_the_pages_are_valid(name):
     import yaml
 
