@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 
 from autointerp.browser.assets import asset
 from autointerp.browser.judged import JudgedItems
-from autointerp.browser.list_page import list_values
+from autointerp.browser.list_page import ListPages
 from autointerp.browser.lists import Lister, ListState
 from autointerp.browser.opened import OpenedRun
 from autointerp.browser.rendering import Links, Renderer
@@ -43,6 +43,7 @@ class Browser:
         self.links = Links()
         self.renderer = Renderer()
         self.lister = Lister(run)
+        self.lists = ListPages(self.lister, self.renderer)
         self.judged = JudgedItems(run)
         self.worker = Worker()
         self.trying = Trying(run, spend=spend)
@@ -98,19 +99,21 @@ def make_app(browser: Browser) -> Guarded:
 def _reading(app: FastAPI, browser: Browser) -> None:
     """Pages that only read: they run in the loop, in milliseconds."""
 
-    @app.get("/", response_class=HTMLResponse)
     async def units(request: Request) -> HTMLResponse:
         state = browser.state(request)
-        return browser.html("list.html.j2", "list", **list_values(browser.lister, state))
+        return browser.html("list.html.j2", "list", **browser.lists.values(state))
 
-    @app.get("/unit/{source}/{index}", response_class=HTMLResponse)
-    async def unit(request: Request, source: str, index: str) -> HTMLResponse:
-        wanted = UnitId.parse(f"{source}/{index}")
+    async def unit(request: Request) -> HTMLResponse:
+        wanted = UnitId.parse("{source}/{index}".format(**request.path_params))
         state = browser.state(request)
         values = unit_values(
             browser.run, browser.lister, browser.judged, wanted, state, request.query_params
         )
         return browser.html("unit.html.j2", "unit", **values)
+
+    # Plain routes: resolving what FastAPI could inject takes longer than reading a list.
+    app.add_route("/", units)
+    app.add_route("/unit/{source}/{index}", unit)
 
     @app.get("/go")
     async def go(request: Request) -> Response:

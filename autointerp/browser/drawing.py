@@ -1,7 +1,7 @@
 """Small drawings as SVG that needs no inline style: the page's style sheet colours them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
@@ -17,32 +17,27 @@ def distribution(
     low: float,
     high: float,
     field: str,
-    chosen: tuple[float | None, float | None],
-    href: Callable[[float, float], str],
 ) -> Markup:
-    """Bars over a range, one row of them per source; every bar is a link that selects its range.
+    """Bars over a range, one row of them per source; the script makes them select their ranges.
 
     Args:
         series: (source, counts) of equal length.
         low: lower end of the first bar.
         high: upper end of the last.
         field: `lift`, `score` or `density` (whose axis is logarithmic: `low`, `high` are powers).
-        chosen: the range that is selected.
-        href: (low, high) → where a bar leads.
     """
     parts: list[Markup] = []
     for place, (name, counts) in enumerate(series):
-        parts.append(_bars(place, name, counts, low, high, field, chosen, href))
+        parts.append(_bars(place, name, counts, low, high, field))
     total = _HEIGHT * len(series)
     label = f"distribution of {field}: " + "; ".join(
         f"{name}: {_spoken(counts, low, high, field)}" for name, counts in series
     )
     return Markup(
         '<svg class="distribution" viewBox="0 0 {} {}" role="img" aria-label="{}" '
-        'data-field="{}" data-low="{}" data-high="{}" data-bars="{}">{}</svg>'
+        'data-field="{}">{}</svg>'
     ).format(
-        _WIDTH, total + 14, label, field, low, high, len(series[0][1]),
-        Markup("").join(parts) + _axis(low, high, field, total),
+        _WIDTH, total + 14, label, field, Markup("").join(parts) + _axis(low, high, field, total),
     )  # fmt: skip
 
 
@@ -53,8 +48,6 @@ def _bars(
     low: float,
     high: float,
     field: str,
-    chosen: tuple[float | None, float | None],
-    href: Callable[[float, float], str],
 ) -> Markup:
     width = _WIDTH / len(counts)
     step = (high - low) / len(counts)
@@ -65,27 +58,24 @@ def _bars(
         ends = [_value(low + j * step, field) for j in (i, i + 1)]
         if field == "density" and i == 0:
             ends[0] = 0.0  # what lies below the axis is in its first bar
-        inside = (chosen[0] is None or ends[1] > chosen[0]) and (
-            chosen[1] is None or ends[0] < chosen[1]
-        )
         tall = math.ceil((_HEIGHT - 8) * n / most) if n else 0
         title = f"{name}: {plural(n, 'unit')}, {field} {_shown(ends[0], field)} to " + _shown(
             ends[1], field
         )
         found.append(
             Markup(
-                '<a href="{}" tabindex="-1" data-bar="{}"><title>{}</title>'
+                '<g data-bar="{}" data-min="{:.9g}" data-max="{:.9g}"><title>{}</title>'
                 '<rect class="hit" x="{:.2f}" y="{}" width="{:.2f}" height="{}"/>'
-                '<rect class="{}" x="{:.2f}" y="{}" width="{:.2f}" height="{}"/></a>'
+                '<rect class="{}" x="{:.2f}" y="{}" width="{:.2f}" height="{}"/></g>'
             ).format(
-                href(*ends),
                 i,
+                *ends,
                 title,
                 i * width,
                 bottom - _HEIGHT,
                 width,
                 _HEIGHT,
-                f"bar series{place % 2}" + ("" if inside else " out"),
+                f"bar series{place % 2}",
                 i * width + 0.5,
                 bottom - tall,
                 max(width - 1, 1),

@@ -8,8 +8,8 @@ a number come last in either order.
 import math
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from autointerp.browser.codes import STATUSES, source_bounds
@@ -74,19 +74,13 @@ class ListState:
             UsageError: naming the parameter, its value and what it can be.
         """
         found: dict[str, Any] = {}
-        for field in fields(cls):
-            text = parameters.get(field.name, "").strip()
-            if not text:
-                continue
-            numeric = field.name.endswith(("_min", "_max"))
-            found[field.name] = _number(field.name, text) if numeric else text
+        for name, given in parameters.items():
+            if name in _USUAL and (text := given.strip()):
+                numeric = name.endswith(("_min", "_max"))
+                found[name] = _number(name, text) if numeric else text[:MAX_CHARACTERS]
+        found.setdefault("explainer", run.best_explainer)
+        found.setdefault("scorer", run.primary_scorer)
         state = cls(**found)
-        state = replace(
-            state,
-            explainer=state.explainer or run.best_explainer,
-            scorer=state.scorer or run.primary_scorer,
-            q=state.q[:MAX_CHARACTERS],
-        )
         choices = {
             "explainer": [*run.explainers, RECORDED],
             "scorer": list(run.scorers),
@@ -111,32 +105,37 @@ class ListState:
 
     def parameters(self, run: OpenedRun, *, paging: bool = True) -> dict[str, str]:
         """The parts of the address that are not as they would be without it."""
-        plain = ListState(explainer=run.best_explainer, scorer=run.primary_scorer)
+        usual = _USUAL | {"explainer": run.best_explainer, "scorer": run.primary_scorer}
         found: dict[str, str] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value == getattr(plain, field.name) or value in ("", None):
+        for name, value in vars(self).items():
+            if value == usual[name] or value in ("", None):
                 continue
-            if not paging and field.name.startswith(("after", "before")):
+            if not paging and name in PAGING:
                 continue
-            found[field.name] = f"{value:.12g}" if isinstance(value, float) else str(value)
+            found[name] = f"{value:.12g}" if isinstance(value, float) else str(value)
         return found
 
     def query(self, run: OpenedRun, **changes: Any) -> str:
-        """The address's query; another page of the list unless a page is asked for."""
-        paging = {"after": "", "before": "", "after_beside": "", "before_beside": ""}
-        state = replace(self, **{**paging, **changes})
-        return urlencode(state.parameters(run))
+        """The address's query: of the first page, in another state where there are changes."""
+        if changes:
+            return replace(self, **changes).query(run)
+        return urlencode(self.parameters(run, paging=False))
 
 
-@dataclass(frozen=True)
-class Row:
-    """One unit of the list."""
+_USUAL: dict[str, Any] = vars(ListState())
+PAGING = ("after", "before", "after_beside", "before_beside")
 
-    unit: UnitId
+
+class Row(NamedTuple):
+    """One unit of the list, as the index holds it: a page has hundreds, and comes in a moment."""
+
     code: int
+    """`codes.unit_code` of the unit."""
+
     density: float
-    status: Status
+    status: int
+    """Place in `codes.STATUSES`."""
+
     score: float | None
     lift: float | None
     low: float | None
@@ -144,7 +143,8 @@ class Row:
 
     high: float | None
     text: str | None
-    cursor: str
+    rank: int | None = None
+    """Its place among the matches of a search."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,8 @@ class Lister:
             n,
             is_counted,
             query.is_sample,
-            rows[-1].cursor if has_next else None,
-            rows[0].cursor if has_before else None,
+            query.cursor(rows[-1]) if has_next else None,
+            query.cursor(rows[0]) if has_before else None,
         )
 
     def around(self, state: ListState, code: int) -> tuple[UnitId | None, UnitId | None]:
@@ -208,11 +208,12 @@ class Lister:
         if cursor is None:
             return None, None
         found = [query.rows(cursor, backwards, 1) for backwards in (True, False)]
-        before, after = (rows[0].unit if rows else None for rows in found)
+        before, after = (self.run.unit(rows[0].code) if rows else None for rows in found)
         return before, after
 
 
-_COLUMNS = "l.unit, l.density, l.status, l.score, l.lift, l.low, l.high, e.text"
+_COLUMNS = "l.unit, l.density, l.status, l.score, l.lift, l.low, l.high, e.text, NULL"
+_RANKED_COLUMNS = _COLUMNS.replace("NULL", "r.id")
 
 
 class _Query:
@@ -335,19 +336,15 @@ class _Query:
             f"ON e.explainer = ? AND e.unit = l.unit WHERE {where} {ending}"
         )
         found = self.database.execute(statement, [self.explainer, *values])
-        return [self._row(row) for row in found]
+        return list(map(Row._make, found))
 
-    def _row(self, row: tuple[Any, ...], cursor: str | None = None) -> Row:
-        code, density, status, score, lift, low, high, text = row
-        if cursor is None:
-            if self.sort == "unit":
-                cursor = str(code)
-            else:
-                cursor = _cursor(
-                    {"lift": lift, "score": score, "density": density}[self.sort], code
-                )
-        unit = self.run.unit(code)
-        return Row(unit, code, density, STATUSES[status], score, lift, low, high, text, cursor)
+    def cursor(self, row: Row) -> str:
+        """Where a list goes on after a row, or before it."""
+        if self.by_rank:
+            return str(row.rank)
+        if self.sort == "unit":
+            return str(row.code)
+        return _cursor(getattr(row, self.sort), row.code)
 
     def _by_unit(self, cursor: str, backwards: bool, n: int) -> list[Row]:
         down = (self.state.order == "desc") != backwards
@@ -416,12 +413,12 @@ class _Query:
             low, high = (low, _code(cursor) - 1) if backwards else (_code(cursor) + 1, high)
         where = " AND ".join([self._in_words(), *self.conditions])
         statement = (
-            f"SELECT r.id, {_COLUMNS} {self._matches()} LEFT JOIN explained e ON e.explainer = ? "
+            f"SELECT {_RANKED_COLUMNS} {self._matches()} LEFT JOIN explained e ON e.explainer = ? "
             f"AND e.unit = r.unit WHERE {where} ORDER BY w.rowid {'DESC' if backwards else 'ASC'} "
             "LIMIT ?"
         )
         values = [self.explainer, self.match, low, high, *self.values, n]
-        return [self._row(row[1:], str(row[0])) for row in self.database.execute(statement, values)]
+        return list(map(Row._make, self.database.execute(statement, values)))
 
     def _sorted_matches(self, cursor: str, backwards: bool, n: int) -> list[Row]:
         """The best matches by lift, sorted as asked for."""
@@ -432,7 +429,7 @@ class _Query:
             [self.explainer, *self._word_values(), *self.values, MOST_MATCHES + 1],
         ).fetchall()
         self.is_sample = len(found) > MOST_MATCHES
-        rows = [self._row(row) for row in found[:MOST_MATCHES]]
+        rows = list(map(Row._make, found[:MOST_MATCHES]))
         down = self.state.order == "desc"
 
         def key(row: Row) -> tuple[bool, float]:
@@ -445,7 +442,7 @@ class _Query:
         if backwards:
             rows.reverse()
         if cursor:
-            place = next((i for i, row in enumerate(rows) if row.cursor == cursor), -1)
+            place = next((i for i, row in enumerate(rows) if self.cursor(row) == cursor), -1)
             rows = rows[place + 1 :]
         return rows[:n]
 

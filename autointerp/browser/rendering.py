@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from autointerp.analysis.wording import interval_text, number, p_text, percent, plural
 from autointerp.browser.text import cut, shown
 from autointerp.records import UnitId
@@ -74,6 +76,9 @@ def _with(path: str, query: str) -> str:
 class Renderer:
     """Fills templates; every text is escaped, and made visible where it would not be."""
 
+    def __init__(self) -> None:
+        self._beginnings: dict[tuple[str, str, Links], tuple[Markup, Markup]] = {}
+
     @cached_property
     def environment(self) -> Any:
         """The templates."""
@@ -99,6 +104,18 @@ class Renderer:
         environment.globals.update(plural=plural)
         return environment
 
-    def page(self, template: str, **values: Any) -> str:
-        """One page."""
-        return self.environment.get_template(template).render(**values)
+    def page(self, template: str, *, page: str, run: str, links: Links, **values: Any) -> str:
+        """One page; what every page of a kind begins with is made once."""
+        key = (page, run, links)
+        if key not in self._beginnings:
+            self._beginnings[key] = (
+                self.part("top.html.j2", page=page, run=run, links=links),
+                self.part("files.html.j2", links=links),
+            )
+        top, files = self._beginnings[key]
+        found = self.environment.get_template(template)
+        return found.render(page=page, run=run, links=links, top=top, files=files, **values)
+
+    def part(self, template: str, **values: Any) -> Markup:
+        """A part of a page."""
+        return Markup(self.environment.get_template(template).render(**values))

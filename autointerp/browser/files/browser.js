@@ -62,55 +62,49 @@
   });
 })();
 
-// A drag over the bars of a distribution selects from the first to the last of them.
+// A bar of a distribution selects its range, a drag over several from the first to the last.
 (() => {
   for (const plot of document.querySelectorAll("svg.distribution[data-field]")) {
+    const field = plot.dataset.field;
+    const bars = [...plot.querySelectorAll("g[data-bar]")];
+    const box = (end) => document.getElementById(`${field}_${end}`);
+    const bound = (end) => (box(end) && box(end).value.trim() ? Number(box(end).value) : null);
+    const [least, largest] = [bound("min"), bound("max")];
+    for (const bar of bars) {
+      const outside = (least !== null && Number(bar.dataset.max) <= least) || (largest !== null && Number(bar.dataset.min) >= largest);
+      bar.classList.toggle("out", outside);
+    }
     let first = null;
     let last = null;
-    const bar = (event) => {
-      const found = event.target.closest("a[data-bar]");
+    const at = (event) => {
+      const found = event.target.closest("g[data-bar]");
       return found ? Number(found.dataset.bar) : null;
     };
+    const ends = () => [Math.min(first, last), Math.max(first, last)];
     const paint = () => {
-      const [a, b] = first === null ? [1, 0] : [Math.min(first, last), Math.max(first, last)];
-      for (const link of plot.querySelectorAll("a[data-bar]")) {
-        const n = Number(link.dataset.bar);
-        link.classList.toggle("picked", n >= a && n <= b);
+      for (const bar of bars) {
+        const n = Number(bar.dataset.bar);
+        bar.classList.toggle("picked", first !== null && n >= ends()[0] && n <= ends()[1]);
       }
     };
-    plot.addEventListener("dragstart", (event) => event.preventDefault());
     plot.addEventListener("pointerdown", (event) => {
-      first = last = bar(event);
+      first = last = at(event);
       paint();
     });
     plot.addEventListener("pointerover", (event) => {
       if (first !== null && event.buttons) {
-        last = bar(event) ?? last;
+        last = at(event) ?? last;
         paint();
       }
-    });
-    plot.addEventListener("click", (event) => {
-      if (first === null || first === last) return;
-      event.preventDefault();
     });
     window.addEventListener("pointerup", () => {
       if (first === null) return;
-      const [a, b] = [Math.min(first, last), Math.max(first, last)];
-      const dragged = a !== b;
-      const field = plot.dataset.field;
+      const [a, b] = ends();
       first = null;
-      if (!dragged) {
-        paint();
-        return;
-      }
-      const end = (n, name) => {
-        const link = plot.querySelector(`a[data-bar="${n}"]`);
-        return new URL(link.href.baseVal || link.getAttribute("href"), location).searchParams.get(name);
-      };
-      const link = plot.querySelector(`a[data-bar="${a}"]`);
-      const target = new URL(link.href.baseVal || link.getAttribute("href"), location);
-      target.searchParams.set(`${field}_max`, end(b, `${field}_max`));
-      location.href = target;
+      const of = (n) => bars.find((bar) => Number(bar.dataset.bar) === n).dataset;
+      box("min").value = of(a).min;
+      box("max").value = of(b).max;
+      box("min").form.requestSubmit();
     });
   }
 })();
