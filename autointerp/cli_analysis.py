@@ -94,7 +94,10 @@ def register(app: typer.Typer, guarded: Callable[[Callable[[], None]], None]) ->
         ],
         run: Annotated[
             Path | None,
-            typer.Argument(help="A finished pilot run; assumed variances if left out."),
+            typer.Argument(help="A finished pilot run; the demo's variances if left out."),
+        ] = None,
+        pilot: Annotated[
+            Path | None, typer.Option("--from", metavar="RUN", help="The same, as an option.")
         ] = None,
         question: Annotated[
             str,
@@ -113,18 +116,27 @@ def register(app: typer.Typer, guarded: Callable[[Callable[[], None]], None]) ->
         """Units and windows that a difference needs to be seen, from a pilot run or without one."""
 
         def work() -> None:
-            from autointerp.analysis.planning import as_question, plan
+            from contextlib import nullcontext
 
-            found = plan(
-                run,
-                effect=effect,
-                power=power,
-                alpha=alpha,
-                question=as_question(question),
-                explainers=explainer or (),
-                sources=source or (),
-                scorer=scorer,
-            )
+            from autointerp.analysis.planning import as_question, plan
+            from autointerp.halves import open_halves
+            from autointerp.records import UsageError
+
+            if run is not None and pilot is not None:
+                raise UsageError(f"two pilots, {run} and {pilot}: give one")
+            folder = run or pilot
+            with open_halves(folder) if folder else nullcontext() as half_scores:
+                found = plan(
+                    folder,
+                    effect=effect,
+                    power=power,
+                    alpha=alpha,
+                    question=as_question(question),
+                    explainers=explainer or (),
+                    sources=source or (),
+                    scorer=scorer,
+                    half_scores=half_scores,
+                )
             if json_output:
                 print(json.dumps(found.as_json(), allow_nan=False))
                 return

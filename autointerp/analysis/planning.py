@@ -1,13 +1,15 @@
 """`autointerp plan`: how many units, with how many windows each, a difference needs to be seen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
+import numpy as np
 from scipy import stats as scipy_stats
 
+from autointerp.analysis.agree import HalfScores, agree
 from autointerp.analysis.loaded import ExplanationRow, LoadedRun, ScoreRow, load_run
 from autointerp.analysis.wording import number, percent
 from autointerp.records import UsageError
@@ -97,11 +99,12 @@ def plan(
     explainers: Sequence[str] = (),
     sources: Sequence[str] = (),
     scorer: str | None = None,
+    half_scores: HalfScores | None = None,
 ) -> Plan:
     """Plan the size of a run.
 
     Args:
-        folder: of a finished pilot run; assumed components (`DEFAULT`) where `None`.
+        folder: of a finished pilot run; those measured on the demo (`MEASURED`) where `None`.
         effect: what is to be seen, in lift.
         power: chance of seeing it.
         alpha: level of the two-sided test.
@@ -110,6 +113,8 @@ def plan(
             empty.
         sources: of the pilot; all where empty.
         scorer: of the pilot; the headline's where `None`.
+        half_scores: scores on halves of windows, such as `autointerp.halves.StoredHalves.of`: tell
+            a lift's error better than its interval does, which errs wide.
 
     Raises:
         UsageError: for an effect of 0, a power outside (alpha, 1), or a pilot without enough units.
@@ -120,10 +125,10 @@ def plan(
         raise UsageError(f"--power {power:g}, --alpha {alpha:g}: expected 0 < alpha < power < 1")
     notes: list[str] = []
     if folder is None:
-        components, source = _assumed(question)
+        components, source = _measured_before(question)
     else:
         run = load_run(folder)
-        components, source = _pilot(run, question, explainers, sources, scorer)
+        components, source = _pilot(run, question, explainers, sources, scorer, half_scores)
         if components.n_units < MIN_PILOT:
             notes.append(
                 f"The pilot has {components.n_units} units: its variances are rough; 95 % of such "
@@ -152,10 +157,14 @@ def plan(
     )
 
 
-DEFAULT = Components(between=0.04, within=0.01, windows=22, n_units=0)
-"""Assumed without a pilot: units' true lifts spread by 0.20, and 22 scored windows of the default
-design (docs/methods.md) leave an error of 0.10 in each. See docs/statistics.md for what they rest
-on."""
+MEASURED: dict[Question, Components] = {
+    "groups": Components(between=0.044, within=0.042, windows=8, n_units=31),
+    "mean": Components(between=0.137, within=0.042, windows=8, n_units=31),
+    "paired": Components(between=0.153, within=0.055, windows=8, n_units=29),
+}
+"""Measured on the demo: features and sparsified neurons of block 10 of SmolLM2-135M, read by the
+embedded simulator, under `top_tokens`; of pairs, `top_tokens` less `words`. Printed by `autointerp
+plan results/demo --effect 0.1 --explainer top_tokens` after `autointerp demo`."""
 
 
 def as_question(text: str) -> Question:
@@ -170,15 +179,13 @@ def as_question(text: str) -> Question:
     raise UsageError(f"--question {text!r}: expected one of {', '.join(get_args(Question))}")
 
 
-def _assumed(question: Question) -> tuple[Components, str]:
-    if question == "paired":
-        # Two explainers of one unit share its offset and its windows: half of the variance.
-        found = Components(DEFAULT.between / 2, DEFAULT.within, DEFAULT.windows, 0)
-    else:
-        found = DEFAULT
+def _measured_before(question: Question) -> tuple[Components, str]:
+    found = MEASURED[question]
     return found, (
-        f"assumed, no pilot: standard deviation of true lifts {found.between**0.5:.2f} over units, "
-        f"error {found.within**0.5:.2f} at {found.windows:g} windows (docs/statistics.md)"
+        f"no pilot: as measured on {found.n_units} units of the demo run (docs/statistics.md): "
+        f"standard deviation of true {'differences' if question == 'paired' else 'lifts'} "
+        f"{found.between**0.5:.2f} over units, error {found.within**0.5:.2f} at "
+        f"{found.windows:g} windows"
     )
 
 
@@ -188,6 +195,7 @@ def _pilot(
     explainers: Sequence[str],
     sources: Sequence[str],
     scorer: str | None,
+    half_scores: HalfScores | None,
 ) -> tuple[Components, str]:
     scorer = scorer or run.primary_scorer
     if scorer not in run.scorers:
@@ -217,17 +225,56 @@ def _pilot(
     if question == "groups":
         # Groups may differ: what counts is the spread inside them.
         values = _centred(by_unit, rows, wanted[0])
+    found_from = "their intervals"
+    halved = _error_of_halves(run, scorer, wanted, sources, half_scores)
+    if halved is not None:
+        errors, found_from = [halved] * len(values), "halves of their windows"
     components = variance_components(values, errors, median(windows)) if len(values) > 2 else None
     if components is None:
         raise UsageError(
             f"the pilot {run.name} has {len(values)} units with a lift and an interval under "
             f"{', '.join(wanted)}; a plan needs at least 3"
         )
+    seen = float(np.var(values, ddof=1))
+    if components.between == 0 and seen > 0:
+        # An error larger than all that is seen is estimated too large: lifts at the pilot's own
+        # windows spread as they were seen to spread.
+        components = replace(components, within=min(components.within, seen))
     return components, (
         f"{components.n_units} units of {run.name} under {' and '.join(wanted)} by {scorer}: "
         f"standard deviation of true lifts {components.between**0.5:.3f}, error "
-        f"{components.within**0.5:.3f} at {components.windows:g} windows"
+        f"{components.within**0.5:.3f} at {components.windows:g} windows, from {found_from}"
     )
+
+
+def _error_of_halves(
+    run: LoadedRun,
+    scorer: str,
+    explainers: Sequence[str],
+    sources: Sequence[str],
+    half_scores: HalfScores | None,
+) -> float | None:
+    """Standard error of a lift, or of a difference of two, from scores on halves of windows.
+
+    e² = Σ over explainers of (1 - reliability) Var(scores): the error of the controls' mean, which
+    is shared and smaller, is left out. `None` where a scorer has no halves.
+    """
+    if half_scores is None:
+        return None
+    total = 0.0
+    for explainer in explainers:
+        found = agree(
+            run.folder, explainer=explainer, sources=sources, half_scores=half_scores,
+            n_replicates=100,
+        )  # fmt: skip
+        one = next((s for s in found.scorers if s.name == scorer), None)
+        if one is None or one.found_from != "halves" or one.reliability is None:
+            return None
+        rows = [r for r in run.rows if r.explainer == explainer and r.source in found.sources]
+        scores = [r.scores[scorer].outcome().value for r in rows if scorer in r.scores]
+        known = [value for value in scores if value is not None]
+        total += max(0.0, 1 - one.reliability) * float(np.var(known, ddof=1))
+    return total**0.5
 
 
 def _centred(

@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from autointerp.analysis.planning import DEFAULT, as_question, plan
+from autointerp.analysis.planning import MEASURED, as_question, plan
 from autointerp.records import UnitId, UsageError
 
 from .run_folders import write_run
@@ -29,11 +30,35 @@ def test_components_of_a_pilot_are_those_of_its_lifts(tmp_path: Path) -> None:
     assert units == sorted(units, reverse=True)
 
 
-def test_without_a_pilot_the_assumptions_are_named() -> None:
-    found = plan(None, effect=0.1)
-    assert found.components == DEFAULT
-    assert "assumed, no pilot" in found.source
-    assert "80 % power" in found.sentence
+def test_without_a_pilot_the_run_that_was_measured_is_named() -> None:
+    for question in ("groups", "paired", "mean"):
+        found = plan(None, effect=0.1, question=question)
+        assert found.components == MEASURED[question]
+        assert "measured on" in found.source and "demo run" in found.source
+        assert "80 % power" in found.sentence
+
+
+def test_errors_from_halves_are_what_halves_do_not_agree_on(tmp_path: Path) -> None:
+    """Halves that agree exactly leave no error; all that is seen is between units."""
+    folder = pilot(tmp_path / "run")
+
+    def agreeing(key: str) -> np.ndarray:
+        value = np.frombuffer(key.encode()[-8:].rjust(8), np.uint8).sum() / 100
+        return np.full((2, 20), value)
+
+    found = plan(folder, effect=0.2, question="mean", explainers=["words"], half_scores=agreeing)
+    assert found.components.within == pytest.approx(0, abs=1e-9)
+    assert found.components.between == pytest.approx(0.06)
+    assert "halves" in found.source
+
+
+def test_an_error_larger_than_all_that_is_seen_is_not_planned_with(tmp_path: Path) -> None:
+    """Lifts that differ less than their intervals say: at its own windows the pilot's spread."""
+    units = [unit_of(UnitId("features", i), 0.3 + 0.01 * (i % 2)) for i in range(8)]
+    folder = write_run(tmp_path / "run", run_of(units, ("features",)))
+    found = plan(folder, effect=0.01, question="mean", explainers=["words"])
+    assert found.components.between == 0
+    assert found.components.within == pytest.approx(np.var([0.3, 0.31] * 4, ddof=1))
 
 
 def test_two_explainers_that_differ_nowhere_cannot_be_planned_with(tmp_path: Path) -> None:
