@@ -2,8 +2,10 @@
 
 Windows: units over a finite corpus of zero-inflated windows (`tests/stats/default_design.py`),
 sampled by the default design; intervals of r, of lift over three donors, and of the paired
-difference of two explanations, against the value in the whole corpus. Every replication draws anew
-from one of `--corpora` corpora.
+difference of two explanations. "text like this": a new corpus for every replication, against the
+value over very many corpora (`--population`), by the intervals that scores have. "this corpus":
+`--corpora` corpora, sampled again and again, against the value in each, by intervals that are given
+the windows' inclusion probabilities; and, to show the difference, by those that are not.
 
 Units: lifts of which 40 % are near zero and the others spread up to 1; intervals of a mean (which
 the mean paired difference is), of a difference of two groups, and of Cliff's delta.
@@ -24,9 +26,17 @@ from scipy import stats as scipy_stats
 
 from autointerp import stats
 from autointerp.records import Interval
-from tests.stats.default_design import KINDS, Corpus, corpus_of, draw
+from tests.stats.default_design import (
+    KINDS,
+    Corpus,
+    Sample,
+    corpus_of,
+    draw,
+    population_correlations,
+)
 
 DONORS = ("donor 0", "donor 1", "donor 2")
+ALL = (*KINDS, *DONORS)
 
 
 def covers(interval: Interval | None, truth: float) -> bool:
@@ -34,40 +44,77 @@ def covers(interval: Interval | None, truth: float) -> bool:
     return interval is not None and interval.low <= truth <= interval.high
 
 
-def window_coverage(n: int, n_corpora: int, n_replicates: int, seed: int) -> dict[str, Any]:
-    """Coverage over windows of one unit."""
+def window_coverage(n: int, n_population: int, n_replicates: int, seed: int) -> dict[str, Any]:
+    """Coverage of the value over text like this."""
     rng = np.random.default_rng(seed)
-    counts: dict[str, list[bool]] = {}
-    values: dict[str, list[float]] = {}
+    truth = population_correlations(np.random.default_rng(seed + 1), ALL, n_population)
+    counts = _Counts()
+    for _ in range(n):
+        corpus = corpus_of(rng)
+        counts.add(_one_sample(rng, corpus, draw(rng, corpus), truth, n_replicates))
+    return counts.as_json()
+
+
+def corpus_coverage(n: int, n_corpora: int, n_replicates: int, seed: int) -> dict[str, Any]:
+    """Coverage of the value in the corpus that was drawn from, with and without probabilities."""
+    rng = np.random.default_rng(seed)
+    counts = {"given probabilities": _Counts(), "not given": _Counts()}
     for _ in range(n_corpora):
         corpus = corpus_of(rng)
-        truth = {kind: corpus.correlation(kind) for kind in (*KINDS, *DONORS)}
-        chance = float(np.mean([truth[donor] for donor in DONORS]))
+        truth = {kind: corpus.correlation(kind) for kind in ALL}
+        chances = corpus.weights()
         for _ in range(max(1, n // n_corpora)):
-            for name, value, interval in _one_sample(rng, corpus, truth, chance, n_replicates):
-                counts.setdefault(name, []).append(covers(interval, value))
-                values.setdefault(name, []).append(value)
-    return {
-        name: {
-            "coverage": round(float(np.mean(hits)), 4),
-            "n": len(hits),
-            "mean_value": round(float(np.mean(values[name])), 3),
+            sample = draw(rng, corpus)
+            for name, given in (
+                ("given probabilities", chances[sample.places]),
+                ("not given", None),
+            ):
+                found = _one_sample(rng, corpus, sample, truth, n_replicates, given)
+                counts[name].add(found)
+    return {name: found.as_json() for name, found in counts.items()}
+
+
+class _Counts:
+    """How often each interval covered."""
+
+    def __init__(self) -> None:
+        self.hits: dict[str, list[bool]] = {}
+        self.values: dict[str, list[float]] = {}
+        self.widths: dict[str, list[float]] = {}
+
+    def add(self, found: list[tuple[str, float, Interval | None]]) -> None:
+        for name, value, interval in found:
+            self.hits.setdefault(name, []).append(covers(interval, value))
+            self.values.setdefault(name, []).append(value)
+            if interval is not None:
+                self.widths.setdefault(name, []).append(interval.high - interval.low)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            name: {
+                "coverage": round(float(np.mean(hits)), 4),
+                "n": len(hits),
+                "mean_value": round(float(np.mean(self.values[name])), 3),
+                "median_width": round(float(np.median(self.widths[name])), 3),
+            }
+            for name, hits in self.hits.items()
         }
-        for name, hits in counts.items()
-    }
 
 
 def _one_sample(
     rng: np.random.Generator,
     corpus: Corpus,
+    sample: Sample,
     truth: dict[str, float],
-    chance: float,
     n_replicates: int,
+    probabilities: np.ndarray | None = None,
 ) -> list[tuple[str, float, Interval | None]]:
-    sample = draw(rng, corpus)
-    shared: dict[str, Any] = {"n_replicates": n_replicates, "seed": rng}
+    shared: dict[str, Any] = {
+        "n_replicates": n_replicates, "seed": rng, "probabilities": probabilities,
+    }  # fmt: skip
     places = (sample.strata, sample.clusters)
-    expected = {kind: sample.expected(corpus, kind) for kind in (*KINDS, *DONORS)}
+    chance = float(np.mean([truth[donor] for donor in DONORS]))
+    expected = {kind: sample.expected(corpus, kind) for kind in ALL}
     donors = [expected[donor] for donor in DONORS]
     found: list[tuple[str, float, Interval | None]] = []
     for kind in KINDS:
@@ -151,19 +198,26 @@ def main() -> None:
     """Print the coverage of every interval."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--replications", type=int, default=1000)
-    parser.add_argument("--corpora", type=int, default=20)
+    parser.add_argument("--corpora", type=int, default=100)
+    parser.add_argument("--population", type=int, default=2000)
+    parser.add_argument("--only", choices=("windows", "corpus", "units", "exact"))
     parser.add_argument("--bootstrap", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     started = time.monotonic()
-    found = {
-        "replications": given.replications,
-        "bootstrap": given.bootstrap,
-        "windows": window_coverage(given.replications, given.corpora, given.bootstrap, given.seed),
-        "units": unit_coverage(given.replications, given.bootstrap, given.seed),
-        "exact": clopper_pearson(),
-        "seconds": 0.0,
+    n, n_replicates, seed = given.replications, given.bootstrap, given.seed
+    parts: dict[str, Callable[[], Any]] = {
+        "windows": lambda: {
+            "text like this": window_coverage(n, given.population, n_replicates, seed)
+        },
+        "corpus": lambda: corpus_coverage(n, given.corpora, n_replicates, seed),
+        "units": lambda: unit_coverage(n, n_replicates, seed),
+        "exact": clopper_pearson,
     }
+    found: dict[str, Any] = {"replications": n, "bootstrap": n_replicates}
+    for name, part in parts.items():
+        if given.only in (None, name):
+            found[name] = part()
     found["seconds"] = round(time.monotonic() - started, 1)
     print(json.dumps(found, indent=1))
 

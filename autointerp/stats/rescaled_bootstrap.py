@@ -3,10 +3,16 @@
 Rao and Wu's rescaled bootstrap (1988): from the n_h independent clusters of stratum h draw
 n_h - 1 with replacement; cluster i, drawn k_i times, gets the weight
 
-    w_i · k_i · n_h / (n_h - 1)
+    w_i · (1 + sqrt(1 - f_i) (k_i · n_h / (n_h - 1) - 1))
 
 so that the variance over replicates is the unbiased one of a stratified sample. Clusters are
 documents: tokens and windows of one document are not independent.
+
+f_i is the share of its stratum that was drawn (their §2, with n_h - 1 draws), and says what the
+interval is of. With all f_i = 0, the default, it is of *text like this*: the corpus is itself a
+sample, and another one would have other top windows. With f_i the windows' inclusion probabilities
+it is of *this corpus*: what other draws from it would have given; windows that were taken for
+certain have no error then.
 
 A replicate's pooled Pearson correlation is a function of a weighted sum of six numbers per window
 (n, Σt, Σs, Σt², Σs², Σts), so all replicates are one matrix product.
@@ -62,6 +68,7 @@ def rao_wu_resamples(
     strata: Sequence[Hashable],
     clusters: Sequence[Hashable],
     *,
+    probabilities: npt.ArrayLike | None = None,
     n_replicates: int,
     seed: Seed,
 ) -> Resamples | None:
@@ -71,10 +78,13 @@ def rao_wu_resamples(
     in several strata belongs to the first of them. A stratum with fewer than two clusters is
     collapsed into the next one, repeatedly, and what is left at the end into the one before: list
     windows so that neighbouring strata are alike (`top`, the intervals from high to low, `silent`).
+    Windows of probability 1 are never drawn: they are part of every replicate, and of no stratum.
 
     Args:
         strata: [n_windows] stratum of each window.
         clusters: [n_windows] cluster (document) of each window.
+        probabilities: [n_windows] f, the chance of each to be drawn, for an interval of this
+            corpus; 0 where `None`, for one of text like this.
         n_replicates: number of replicates, at least 2.
         seed: a seed or a generator.
 
@@ -82,16 +92,18 @@ def rao_wu_resamples(
         The replicates; `None` where there are fewer than two clusters.
 
     Raises:
-        ValueError: if lengths differ, or `n_replicates` is below 2.
+        ValueError: if lengths differ, `n_replicates` is below 2, or a probability is not in [0, 1].
     """
     if len(strata) != len(clusters):
         raise ValueError(f"{len(strata)} strata, but {len(clusters)} clusters, for the windows")
     if n_replicates < 2:
         raise ValueError(f"n_replicates must be at least 2, got {n_replicates}")
-    names = list(dict.fromkeys(clusters))
+    f = _probabilities(probabilities, len(strata))
+    drawn = np.flatnonzero(f < 1).tolist()
+    names = list(dict.fromkeys(clusters[i] for i in drawn))
     if len(names) < 2:
         return None
-    groups = _collapsed_strata(strata, clusters)
+    groups = _collapsed_strata([strata[i] for i in drawn], [clusters[i] for i in drawn])
     generator = np.random.default_rng(seed)
     per_cluster = np.empty((n_replicates, len(names)))
     column = {name: i for i, name in enumerate(names)}
@@ -99,8 +111,13 @@ def rao_wu_resamples(
         n = len(group)
         counts = generator.multinomial(n - 1, np.full(n, 1 / n), size=n_replicates)
         per_cluster[:, [column[name] for name in group]] = counts * (n / (n - 1))
+    multipliers = np.ones((n_replicates, len(strata)))
+    of_drawn = per_cluster[:, [column[clusters[i]] for i in drawn]]
+    # Written so that f = 0 is the same to the last bit.
+    shrunk = 1 + np.sqrt(1 - f[drawn]) * (of_drawn - 1)
+    multipliers[:, drawn] = np.where(f[drawn] > 0, shrunk, of_drawn)
     return Resamples(
-        multipliers=per_cluster[:, [column[name] for name in clusters]],
+        multipliers=multipliers,
         degrees_of_freedom=len(names) - len(groups),
     )
 
@@ -111,6 +128,7 @@ def stratified_bootstrap(
     clusters: Sequence[Hashable],
     *,
     weights: npt.ArrayLike | None = None,
+    probabilities: npt.ArrayLike | None = None,
     n_replicates: int = 1000,
     level: float = 0.95,
     bounds: tuple[float, float] = (-math.inf, math.inf),
@@ -127,6 +145,7 @@ def stratified_bootstrap(
         strata: [n_windows], in the order that `rao_wu_resamples` describes.
         clusters: [n_windows] document of each window.
         weights: [n_windows] design weights; all 1 where `None`.
+        probabilities: [n_windows] as in `rao_wu_resamples`.
         n_replicates: number of replicates.
         level: nominal coverage.
         bounds: the statistic's range, to which the interval is cut.
@@ -140,7 +159,9 @@ def stratified_bootstrap(
     """
     check_level(level)
     w = window_weights(weights, len(strata))
-    resamples = rao_wu_resamples(strata, clusters, n_replicates=n_replicates, seed=seed)
+    resamples = rao_wu_resamples(
+        strata, clusters, probabilities=probabilities, n_replicates=n_replicates, seed=seed
+    )
     if resamples is None:
         return None
     estimate = float(statistic(w[None, :])[0])
@@ -204,6 +225,7 @@ def bootstrap_pooled_pearson(
     clusters: Sequence[Hashable],
     *,
     weights: npt.ArrayLike | None = None,
+    probabilities: npt.ArrayLike | None = None,
     n_replicates: int = 1000,
     level: float = 0.95,
     seed: Seed,
@@ -228,6 +250,7 @@ def bootstrap_pooled_pearson(
         strata: [n_windows], in the order that `rao_wu_resamples` describes.
         clusters: [n_windows] document of each window.
         weights: [n_windows] design weights; all 1 where `None`.
+        probabilities: [n_windows] as in `rao_wu_resamples`.
         n_replicates: number of replicates.
         level: nominal coverage.
         seed: a seed or a generator.
@@ -245,6 +268,7 @@ def bootstrap_pooled_pearson(
         strata,
         clusters,
         weights,
+        probabilities,
         n_replicates=n_replicates,
         seed=seed,
         level=level,
@@ -263,6 +287,7 @@ def bootstrap_lift(
     clusters: Sequence[Hashable],
     *,
     weights: npt.ArrayLike | None = None,
+    probabilities: npt.ArrayLike | None = None,
     n_replicates: int = 1000,
     level: float = 0.95,
     seed: Seed,
@@ -288,6 +313,7 @@ def bootstrap_lift(
         strata: [n_windows], in the order that `rao_wu_resamples` describes.
         clusters: [n_windows] document of each window.
         weights: [n_windows] design weights; all 1 where `None`.
+        probabilities: [n_windows] as in `rao_wu_resamples`.
         n_replicates: number of replicates.
         level: nominal coverage.
         seed: a seed or a generator.
@@ -307,6 +333,7 @@ def bootstrap_lift(
         strata,
         clusters,
         weights,
+        probabilities,
         n_replicates=n_replicates,
         seed=seed,
         level=level,
@@ -351,6 +378,7 @@ def _replicate(
     strata: Sequence[Hashable],
     clusters: Sequence[Hashable],
     weights: npt.ArrayLike | None,
+    probabilities: npt.ArrayLike | None,
     *,
     n_replicates: int,
     seed: Seed,
@@ -361,7 +389,9 @@ def _replicate(
         raise ValueError(f"{len(true)} windows, {len(strata)} strata, {len(clusters)} clusters")
     pairs = [paired_sequences(true, prediction) for prediction in predictions]
     w = window_weights(weights, len(true))
-    resamples = rao_wu_resamples(strata, clusters, n_replicates=n_replicates, seed=seed)
+    resamples = rao_wu_resamples(
+        strata, clusters, probabilities=probabilities, n_replicates=n_replicates, seed=seed
+    )
     if resamples is None or is_constant(np.concatenate(pairs[0][0])):
         return None
     row_weights = resamples.multipliers * w
@@ -377,14 +407,39 @@ def _replicate(
         return None
     lengths = np.array([t.size for t in pairs[0][0]])
     effective = float((w * lengths).sum() ** 2 / (w**2 * lengths).sum())
+    open_share = _open_share(pairs[0][0], w, _probabilities(probabilities, len(true)))
     normal = float(stats.norm.ppf((1 + level) / 2))
     return _Replicated(
         estimates=np.array([float(pearson_from_moments(w @ m).values) for m in moments]),
         varies=varies,
         values=np.stack([c.values[defined] for c in correlations]),
         quantile=_t_quantile(level, resamples),
-        floor=normal / math.sqrt(max(effective - 3, 1.0)),
+        floor=normal * math.sqrt(open_share / max(effective - 3, 1.0)),
     )
+
+
+def _open_share(true: Sequence[FloatArray], w: FloatArray, f: FloatArray) -> float:
+    """Σ w² (1 - f) S / Σ w² S: what drawing leaves open of the variance of r for unrelated tokens.
+
+    S is a window's sum of squares of the truth around its mean: where a prediction has nothing to
+    do with the truth, a window's part in the variance of r is in proportion to it.
+    """
+    tokens = np.concatenate(true)
+    mean = tokens.mean()
+    squares = w**2 * np.array([((t - mean) ** 2).sum() for t in true])
+    return float(((1 - f) * squares).sum() / squares.sum())
+
+
+def _probabilities(given: npt.ArrayLike | None, n_windows: int) -> FloatArray:
+    """[n_windows] in [0, 1]; 0 where none are given."""
+    if given is None:
+        return np.zeros(n_windows)
+    f = np.asarray(given, np.float64)
+    if f.shape != (n_windows,):
+        raise ValueError(f"{f.size} probabilities for {n_windows} windows")
+    if not ((f >= 0) & (f <= 1)).all():
+        raise ValueError(f"probabilities must lie between 0 and 1, got {f.min()} to {f.max()}")
+    return f
 
 
 def _fisher_ends(replicated: _Replicated, level: float) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """One unit over a whole corpus, sampled by the default design again and again.
 
-The corpus is finite, so what the score estimates is known: the pooled correlation over all windows,
-each weighted by its chance of being drawn. Windows are zero-inflated (nine of ten are silent), most
+Two values are known that a score can estimate: the pooled correlation over all windows of the
+corpus, each weighted by its chance of being drawn; and the same over very many corpora of the same
+kind, of which this one is a sample. Windows are zero-inflated (nine of ten are silent), most
 active ones are weak, and a document has up to three windows.
 """
 
@@ -18,8 +19,9 @@ N_WINDOWS = 1500
 E = 10.0
 """The unit's maximum in `explain`."""
 
-KINDS = ("good", "patchy", "unrelated")
-"""Explanations: right on nearly every token; right in half of the windows; of something else."""
+KINDS = ("good", "patchy", "rare", "unrelated")
+"""Explanations: right on nearly every token; right in half of the windows, and more of the strong
+ones; right in one window of five; of something else."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,21 @@ class Corpus:
         """What the score estimates."""
         moments = window_moments(list(self.true), list(self.expected[kind]))
         return float(pearson_from_moments(self.weights() @ moments).values)
+
+
+def population_correlations(
+    rng: np.random.Generator, kinds: tuple[str, ...], n_corpora: int
+) -> dict[str, float]:
+    """What the score estimates of text like this: from expected sums over very many corpora."""
+    totals = {kind: np.zeros(6) for kind in kinds}
+    for _ in range(n_corpora):
+        corpus = corpus_of(rng)
+        weights, t = corpus.weights(), corpus.true
+        for kind in kinds:
+            s = corpus.expected[kind]
+            sums = [x.sum(1) for x in (np.ones_like(t), t, s, t * t, s * s, t * s)]
+            totals[kind] += weights @ np.stack(sums, axis=1)
+    return {k: float(pearson_from_moments(v / v[0]).values) for k, v in totals.items()}
 
 
 @dataclass(frozen=True)
@@ -97,9 +114,11 @@ def _predictions(
     understood = rng.random((n, 1)) < np.where(true.max(1, keepdims=True) > 8, 0.9, 0.5)
     bursts = (rng.random((n, 1)) < 0.2) & (rng.random(shape) < 0.15)
     strength = rng.gamma(1, 1, (n, 1))
+    seldom = rng.random((n, 1)) < 0.2
     return {
         "good": noisy + false_alarm,
         "patchy": noisy * understood + (misled | bursts) * rng.uniform(2, 8, shape),
+        "rare": noisy * seldom + (rng.random(shape) < 0.05) * rng.uniform(0, 6, shape),
         "unrelated": strength * (rng.random(shape) < 0.1) * rng.uniform(0, 8, shape),
         **{
             f"donor {i}": (rng.random((n, 1)) < 0.3)

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from autointerp.stats import bootstrap_lift, bootstrap_mean, exact_binomial
+from autointerp.records import Interval
+from autointerp.stats import (
+    bootstrap_lift,
+    bootstrap_mean,
+    bootstrap_pooled_pearson,
+    exact_binomial,
+)
 
-from .default_design import corpus_of, draw, quotas
+from .default_design import corpus_of, draw, population_correlations, quotas
 
 N = 150
 TOLERANCE = 3 * np.sqrt(0.95 * 0.05 / N)
@@ -21,25 +27,49 @@ def test_the_sample_has_the_windows_of_the_default_design() -> None:
     assert corpus.weights().sum() == pytest.approx(len(sample.strata))
 
 
-def test_the_paired_difference_of_two_explanations_is_covered() -> None:
+def covered(interval: Interval | None, truth: float) -> bool:
+    return interval is not None and interval.low <= truth <= interval.high
+
+
+def test_text_like_this_is_covered_by_the_intervals_of_scores() -> None:
     rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(3):
+    truth = population_correlations(np.random.default_rng(1), ("good", "patchy"), 200)
+    hits = {"good": 0, "patchy": 0, "difference": 0}
+    for _ in range(N):
         corpus = corpus_of(rng)
-        truth = corpus.correlation("good") - corpus.correlation("patchy")
-        for _ in range(N // 3):
+        sample = draw(rng, corpus)
+        said = {kind: sample.expected(corpus, kind) for kind in truth}
+        shared = {"n_replicates": 200, "seed": rng}
+        places = (sample.strata, sample.clusters)
+        for kind, value in truth.items():
+            interval = bootstrap_pooled_pearson(sample.true, said[kind], *places, **shared)
+            hits[kind] += covered(interval, value)
+        interval = bootstrap_lift(sample.true, said["good"], [said["patchy"]], *places, **shared)
+        hits["difference"] += covered(interval, truth["good"] - truth["patchy"])
+    assert all(abs(n / N - 0.95) <= TOLERANCE for n in hits.values()), hits
+
+
+def test_the_corpus_itself_is_covered_given_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    hits, n = {"good": 0, "patchy": 0, "difference": 0}, 0
+    for _ in range(30):
+        corpus = corpus_of(rng)
+        truth = {kind: corpus.correlation(kind) for kind in ("good", "patchy")}
+        for _ in range(N // 30):
             sample = draw(rng, corpus)
+            n += 1
+            said = {kind: sample.expected(corpus, kind) for kind in truth}
+            chances = corpus.weights()[sample.places]
+            shared = {"n_replicates": 200, "seed": rng, "probabilities": chances}
+            places = (sample.strata, sample.clusters)
+            for kind, value in truth.items():
+                interval = bootstrap_pooled_pearson(sample.true, said[kind], *places, **shared)
+                hits[kind] += covered(interval, value)
             interval = bootstrap_lift(
-                sample.true,
-                sample.expected(corpus, "good"),
-                [sample.expected(corpus, "patchy")],
-                sample.strata,
-                sample.clusters,
-                n_replicates=200,
-                seed=rng,
+                sample.true, said["good"], [said["patchy"]], *places, **shared
             )
-            covered += interval is not None and interval.low <= truth <= interval.high
-    assert covered / N >= 0.95 - TOLERANCE
+            hits["difference"] += covered(interval, truth["good"] - truth["patchy"])
+    assert all(abs(hit / n - 0.95) <= TOLERANCE for hit in hits.values()), hits
 
 
 def test_the_mean_over_zero_inflated_units_is_covered() -> None:

@@ -43,6 +43,63 @@ def test_multipliers_of_a_stratum_always_sum_to_its_size():
     assert resamples.degrees_of_freedom == 3
 
 
+def test_given_probabilities_the_variance_is_that_of_drawing_without_replacement():
+    rng = np.random.default_rng(0)
+    sizes, shares = [3, 5, 8], [0.5, 0.2, 0.9]
+    values = rng.normal(size=sum(sizes))
+    strata, f = np.repeat(range(3), sizes).tolist(), np.repeat(shares, sizes)
+    resamples = rao_wu_resamples(
+        strata, range(values.size), probabilities=f, n_replicates=40_000, seed=1
+    )
+    assert resamples is not None
+    groups = np.split(values, np.cumsum(sizes)[:-1])
+    expected = sum(
+        (1 - share) * n * group.var(ddof=1)
+        for n, share, group in zip(sizes, shares, groups, strict=True)
+    )
+    assert (resamples.multipliers @ values).var() == pytest.approx(expected, rel=0.03)
+
+
+def test_windows_taken_for_certain_are_in_every_replicate():
+    resamples = rao_wu_resamples(
+        ["top", "top", "low", "low", "low"],
+        list("abacd"),
+        probabilities=[1, 1, 0.1, 0.1, 0.1],
+        n_replicates=200,
+        seed=0,
+    )
+    assert resamples is not None
+    assert (resamples.multipliers[:, :2] == 1).all()
+    assert (resamples.multipliers[:, 2] != 1).any()  # its document is drawn, elsewhere
+    assert resamples.degrees_of_freedom == 3 - 1
+
+
+def test_where_every_window_was_taken_nothing_is_open():
+    true, expected = [[0.0, 1, 2], [3, 1, 0]], [[0.0, 1, 1], [2, 1, 0]]
+    given = {"probabilities": [1.0, 1.0], "seed": 0}
+    assert bootstrap_pooled_pearson(true, expected, [0, 0], ["a", "b"], **given) is None
+
+
+def test_probabilities_of_zero_change_nothing_at_all():
+    sample = draw(np.random.default_rng(0), DESIGN, ["patchy"])
+    arguments = (sample.true, sample.expected[0], sample.strata, sample.clusters)
+    zeros = np.zeros(len(sample.true))
+    plain = bootstrap_pooled_pearson(*arguments, seed=7)
+    assert bootstrap_pooled_pearson(*arguments, probabilities=zeros, seed=7) == plain
+
+
+def test_an_interval_of_the_corpus_is_narrower_than_one_of_text_like_it():
+    sample = draw(np.random.default_rng(0), DESIGN, ["good", "unrelated"])
+    arguments = (sample.true, *sample.expected[:1], sample.strata, sample.clusters)
+    half = np.full(len(sample.true), 0.5)
+    text = bootstrap_pooled_pearson(*arguments, seed=7)
+    corpus = bootstrap_pooled_pearson(*arguments, probabilities=half, seed=7)
+    assert text and corpus
+    ratio = math.atanh(corpus.high) - math.atanh(corpus.low)
+    ratio /= math.atanh(text.high) - math.atanh(text.low)
+    assert ratio == pytest.approx(math.sqrt(0.5), rel=0.1)
+
+
 def test_windows_of_one_document_are_drawn_together_even_across_strata():
     resamples = rao_wu_resamples(
         ["top", "top", "low", "low", "low"], list("abacd"), n_replicates=200, seed=0
@@ -200,6 +257,8 @@ def test_generic_interval_is_none_where_nothing_varies():
         ({"weights": [1.0, -1.0]}, "weights must be positive"),
         ({"weights": [1.0]}, "1 weights for 2 windows"),
         ({"level": 95}, "between 0 and 1"),
+        ({"probabilities": [0.5]}, "1 probabilities for 2 windows"),
+        ({"probabilities": [0.5, 1.5]}, "between 0 and 1, got 0.5 to 1.5"),
         ({"n_replicates": 1}, "at least 2"),
     ],
 )
