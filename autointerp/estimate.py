@@ -14,6 +14,7 @@ from autointerp.config import BASELINE_EXPLAINERS, RunConfig
 from autointerp.controls import TEXT_CONTROLS, score_with_controls
 from autointerp.llm.base import Request, Usage
 from autointerp.records import Split, UnitRecord
+from autointerp.staging import savings_notes
 
 if TYPE_CHECKING:
     from autointerp.dry_run import Asked, TokenCounter
@@ -157,6 +158,7 @@ class _Estimator:
         ]
         if not self.real:
             notes.append("nothing is recorded yet: units are made up from the sampling design")
+        notes += savings_notes(self.config)
         if any(stage.usd is None for stage in stages):
             unknown = sorted({stage.model for stage in stages if stage.usd is None})
             notes.append(f"no price is known for {', '.join(unknown)}: add a row to llm.prices")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from autointerp.analysis.values import outcome_of_score
-from autointerp.config import BASELINE_EXPLAINERS, ScorerConfig
+from autointerp.config import BASELINE_EXPLAINERS, RunConfig, ScorerConfig
 from autointerp.judging import Wanted, entry_steps, judge, judge_entries, reads_explanation
 from autointerp.records import AutointerpError, Explanation, Score, Status, UnitId, derived_seed
 from autointerp.scorers import load_scorer
@@ -145,3 +145,22 @@ def table_of(
 def counted(values: Mapping[Place, float | None]) -> dict[Place, float]:
     """The places that have a number."""
     return {place: value for place, value in values.items() if value is not None}
+
+
+def savings_notes(config: RunConfig) -> list[str]:
+    """What an estimate of everything does not know: what a cascade or a stopping rule saves."""
+    notes: list[str] = []
+    if config.cascade is not None:
+        first, *later = config.cascade.stages
+        share = f"{100 * config.cascade.gold_share:g} %"
+        least = "no more than" if not config.cascade.decide else "at least"
+        notes.append(
+            f"the prices are of every scorer on every unit; in the cascade {', '.join(later)} are "
+            f"asked about {least} {share} of the units, {first} about all"
+        )
+    if config.score.stop is not None:
+        notes.append(
+            "the prices are of every unit; scoring stops before that where the mean is known to "
+            f"±{config.score.stop.half_width:g}"
+        )
+    return notes

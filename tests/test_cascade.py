@@ -266,3 +266,11 @@ def test_the_summary_says_what_was_decided(tmp_path: Path, tiny_folder: Path) ->
     assert lines[0].startswith("Cascade: 30 of 60 units are gold; explanations scored: first 60")
     assert "At most 30 % of either kind are wrong (80 % sure)" in lines[1]
     assert "from 30 gold units, worth" in lines[2]
+
+
+def test_an_estimate_says_what_a_cascade_may_save(tmp_path: Path, tiny_folder: Path) -> None:
+    from autointerp.staging import savings_notes
+
+    config = config_of(tmp_path, tiny_folder)
+    (note,) = savings_notes(config)
+    assert "second, gold are asked about at least 50 % of the units, first about all" in note
