@@ -107,7 +107,24 @@ def _explanation(stored: StoredRun, explanation: Explanation) -> dict[str, Any]:
         "settings": settings.model_dump(mode="json", exclude_none=True) if settings else None,
         "same_prompt_today": stored.explainer_today(explanation.explainer)
         == stored.facts["explainers"].get(explanation.explainer),
+        **experiments_of(explanation),
     }
+
+
+def experiments_of(explanation: Explanation) -> dict[str, Any]:
+    """What an explainer that tests on the subject tried: rounds, evidence, and why it stopped."""
+    names = ("rounds", "evidence", "stopped")
+    return {name: explanation.details[name] for name in names if name in explanation.details}
+
+
+def evidence_lines(own: dict[str, Any]) -> list[str]:
+    """The texts that were run, with what was expected and what happened, one a line."""
+    lines = [
+        f"test {one['number']}, round {one['round']}: response {one['level']}, "
+        f"{'a' if one['expected'] else 'no'} response expected: {one['shown']!r}"
+        for one in own.get("evidence") or ()
+    ]
+    return [*lines, f"stopped: {own['stopped']}"] if own.get("stopped") else lines
 
 
 def trace_lines(found: dict[str, Any]) -> list[str]:
@@ -137,6 +154,7 @@ def trace_lines(found: dict[str, Any]) -> list[str]:
             lines.append(f"      by {made}{', asked ' + own['llm'] if own['llm'] else ''}")
             if not own["same_prompt_today"]:
                 lines.append("      its prompt, settings or code have changed since")
+            lines += [f"      {line}" for line in evidence_lines(own)]
         lines += [_control_line(control) for control in score["controls"]]
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     lines.append(f"  seed {found['seed']}, schema {found['schema_version']}, {versions}")

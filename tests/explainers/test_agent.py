@@ -13,6 +13,7 @@ from autointerp.dry_run import drive_dry
 from autointerp.explainers import Agent, Ensemble, ExplainView, Revision, load_explainer
 from autointerp.llm import Response, ResponseStatus
 from autointerp.records import Status, UsageError
+from autointerp.trace import evidence_lines, experiments_of
 from tests.explainers.test_asking import MALFORMED
 from tests.explainers.test_touching import ANIMALS, explained, last
 from tests.planted_subject import CATEGORIES, NAMES, Planted
@@ -69,6 +70,17 @@ def test_the_planted_concept_is_found_by_eliminating_the_others(name, planted):
     fired = [one for one in found.details["evidence"] if one["level"]]
     assert [one["hypothesis"] for one in fired] == [name] and fired[0]["as_expected"]
     assert fired[0]["level"] == 10 and "<<" in fired[0]["shown"]
+
+
+def test_the_trace_of_a_unit_has_every_test_and_why_it_stopped(planted):
+    found, _ = explained(planted, Agent("a"), ANIMALS, eliminating)
+    own = experiments_of(found)
+    assert set(own) == {"rounds", "evidence", "stopped"}
+    lines = evidence_lines(own)
+    assert len(lines) == len(found.details["evidence"]) + 1
+    assert lines[0].startswith("test 1, round 1: response 0, a response expected: 'so we saw the")
+    assert lines[-1] == "stopped: nothing was left to test"
+    assert evidence_lines({}) == []
 
 
 def curious(request):
