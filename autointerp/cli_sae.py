@@ -1,4 +1,4 @@
-"""`autointerp sae …`: train, eval, compare, convert."""
+"""`autointerp sae …`: train, eval, card, compare, convert."""
 
 import json
 import sys
@@ -326,6 +326,35 @@ def _print_comparison(facts: dict[str, Any], near: list[dict[str, Any]]) -> None
             listed = ", ".join(f"{row['neighbour']} ({row['cosine']:.2f})" for row in those)
             table.add_row(str(key[0]), key[1], listed)
         _console().print(table)
+
+
+@sae_app.command("card")
+def card(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A dictionary's folder.")],
+    evaluation: Annotated[
+        Path, typer.Argument(help="What `sae eval --output` wrote of it and of others.")
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The training's config, to be shown.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="File to write; printed if left out.")
+    ] = None,
+) -> None:
+    """A page for a dictionary: data, command, and its numbers beside baselines and others."""
+
+    def work() -> None:
+        from autointerp import resources
+        from autointerp.sae_card import card as make
+
+        text = make(str(resources.shipped_path(path, "sae")), evaluation, config)
+        if output is None:
+            print(text, end="")
+            return
+        output.write_text(text, encoding="utf-8")
+        print(f"written to {output}", file=sys.stderr)
+
+    _guarded(work)
 
 
 @sae_app.command("convert")

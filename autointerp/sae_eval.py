@@ -61,13 +61,16 @@ class Evaluated:
     n_latents: int
     hook_in: str
     hook_out: str
+    fingerprint: str
+    """Hash of the dictionary."""
+
     metrics: SaeMetrics
     loss: LossRecovered | None
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: flat."""
         facts = {k: getattr(self, k) for k in ("name", "architecture", "n_latents")}
-        places = {"hook_in": self.hook_in, "hook_out": self.hook_out}
+        places = {k: getattr(self, k) for k in ("hook_in", "hook_out", "fingerprint")}
         loss: dict[str, object] = {}
         if self.loss is not None:
             loss = {
@@ -124,8 +127,8 @@ def evaluate_saes(
     losses = _losses(saes, states, rows[slice(0, n_loss)], evaluations, report) if n_loss else {}
     return [
         Evaluated(
-            name, sae.architecture, sae.n_latents, hook_in(sae), hook_out(sae), metrics[name],
-            losses.get(name),
+            name, sae.architecture, sae.n_latents, hook_in(sae), hook_out(sae), sae.fingerprint(),
+            metrics[name], losses.get(name),
         )
         for name, sae in saes.items()
     ]  # fmt: skip

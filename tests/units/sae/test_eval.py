@@ -134,6 +134,33 @@ def test_dictionaries_and_baselines_are_measured_on_documents_they_have_not_seen
     assert "<svg" in (tmp_path / "out" / "frontier.svg").read_text()
 
 
+def test_a_card_has_the_dictionary_first_and_what_stands_beside_it(trained, tmp_path):
+    paths, config = trained
+    out = tmp_path / "out"
+    command = ["--config", str(config), "--tokens", "300", "--output", str(out)]
+    more = ["--loss-tokens", "51", "--baselines", "pca,random"]
+    assert CliRunner().invoke(app, ["sae", "eval", *paths, *command, *more]).exit_code == 0
+    result = CliRunner().invoke(app, ["sae", "card", paths[1], str(out), "--config", str(config)])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "# Sparse autoencoder `wide`"
+    assert "| latents | 80, batch_topk |" in lines
+    assert any(line.startswith("| training tokens | 5,888 |") for line in lines)
+    row = json.loads((out / "evaluation.json").read_text())[1]
+    start = lines.index("|---|---:|---:|---:|---:|---:|---:|---:|")
+    assert [line.split(" | ")[0] for line in lines[start + 1 : start + 5]] == [
+        "| **`wide`**", "| `narrow`", "| principal components", "| random decoder, TopK"
+    ]  # fmt: skip
+    assert f" {row['explained_variance']:.4f} " in lines[start + 1]
+    assert f" {row['loss_recovered']:.4f} " in lines[start + 1]
+    assert '"n_latents": 80' in result.stdout and "autointerp sae train sae.yaml" in result.stdout
+    # Numbers of another dictionary make no card.
+    kept = json.loads((out / "evaluation.json").read_text())[:1]
+    (out / "evaluation.json").write_text(json.dumps(kept))
+    result = CliRunner().invoke(app, ["sae", "card", paths[1], str(out)])
+    assert result.exit_code == 2 and "only of narrow" in result.output
+
+
 def test_text_that_was_all_trained_on_is_refused(trained, tmp_path):
     from tests.units.test_train_sae import TRAINING
 
