@@ -27,6 +27,7 @@ from autointerp.records import (
     Simulation,
     Split,
     Status,
+    UnitId,
     derived_seed,
 )
 from autointerp.runner import Run, score_key
@@ -140,14 +141,30 @@ def _chosen(run: Run, top: float, reference: bool) -> Iterator[_Entry]:
         yield from (rest[i] for i in sorted(generator.permutation(len(rest))[:n].tolist()))
 
 
-def _scorer(run: Run, entry: _Entry) -> SimulationScorer:
-    plain = run.scorer_of(entry.explanation.unit)
-    return replace(plain, split=Split.AUDIT, name=SCORER, calibration="none")
+def audit_scorer(run: Run, unit: UnitId) -> SimulationScorer:
+    """What scores a unit on `audit`, as on `test` but for the split.
+
+    Where the design draws fewer active windows there than `score.min_active_documents` asks for,
+    two documents are enough: else no unit of such a run could be audited.
+    """
+    plain = run.scorer_of(unit)
+    enough = plain.min_active_documents
+    if plain.design == run.design.name:
+        quota = run.design.quotas[Split.AUDIT]
+        enough = min(enough, 2) if quota.top + quota.intervals < enough else enough
+    return replace(
+        plain, split=Split.AUDIT, name=SCORER, calibration="none", min_active_documents=enough
+    )
 
 
 def _job(run: Run, entry: _Entry) -> ScoreJob:
     simulator = run.parts.simulator(entry.explanation.explainer)
-    key = score_key(_scorer(run, entry), entry.explanation, entry.donors, simulator.fingerprint)
+    key = score_key(
+        audit_scorer(run, entry.explanation.unit),
+        entry.explanation,
+        entry.donors,
+        simulator.fingerprint,
+    )
     record = run.records[entry.explanation.unit]
     return ScoreJob(
         record, entry.explanation, entry.donors, simulator.name, simulator.fingerprint, key
@@ -192,7 +209,10 @@ def _score(run: Run, entries: Sequence[_Entry]) -> list[Score]:
         ) -> list[list[Simulation]]:
             return run.simulate(by, requests)
 
-        steps = {key: _scorer(run, entry).score(job) for key, (job, entry) in own.items()}
+        steps = {
+            key: audit_scorer(run, entry.explanation.unit).score(job)
+            for key, (job, entry) in own.items()
+        }
         handlers = {SimulationRequest: simulate}
         drive(steps, handlers, done, failed, batch_size=run.simulation_batch(simulator))
     return [scores[job.key] for job in jobs]
@@ -207,7 +227,7 @@ def _costs(run: Run, entries: Sequence[_Entry]) -> list[AuditCost]:
     n: dict[str, int] = {}
     for entry in entries:
         job = _job(run, entry)
-        asked = _scorer(run, entry).requests(job)
+        asked = audit_scorer(run, entry.explanation.unit).requests(job)
         requests = [(r.explanation, r.sequences) for r in asked if r.sequences]
         pairs.setdefault(job.simulator, []).extend(requests)
         n[job.simulator] = n.get(job.simulator, 0) + 1

@@ -1,11 +1,12 @@
 """A finished run, read without its models: what was asked and answered is looked up."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from autointerp.audit import audit_scorer
 from autointerp.config import RunConfig, load_config
 from autointerp.explainers.best_of import BestOf
 from autointerp.judging import (
@@ -226,7 +227,7 @@ class StoredRun:
         controls = self.run.controls_of(score.explainer)
         if score.scorer == "audit":
             controls = ()
-            scorer = replace(scorer, split=score.split, name="audit", calibration="none")
+            scorer = audit_scorer(self.run, score.unit)
         # A score that is missing names no donors, so its key cannot be hashed again.
         key = score_key(scorer, own, donors, fingerprint, controls)
         if score.controls and key != score.key:

@@ -62,6 +62,26 @@ def test_every_reading_is_logged_and_the_second_computes_nothing(audited: Path) 
     assert RunStore(audited).ledger_totals() == before
 
 
+def test_a_design_that_draws_few_audit_windows_can_be_audited(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Four active documents are asked for, and three windows are drawn: two are enough."""
+    quotas = {
+        "test": {"top": 1, "intervals": 4, "hard": 0, "silent": 2},
+        "audit": {"top": 1, "intervals": 2, "hard": 0, "silent": 1},
+    }
+    run(
+        small_config(
+            tmp_path, tiny_folder, explainers=EXPLAINERS, units={"sample": 4},
+            record={"design": {"name": "few", "quotas": quotas}},
+        )
+    )  # fmt: skip
+    (group,) = audit_run(tmp_path / "run", top=0.5)["groups"]
+    scored = [group[part]["score"]["n"] for part in ("selected", "reference")]
+    assert sum(scored) > 0
+    assert verify_run(tmp_path / "run").is_exact
+
+
 def test_scores_of_pure_luck_fall_to_their_mean_when_the_best_are_chosen() -> None:
     """test = audit = noise: the best quarter's mean on test is 1.27 sd, on audit 0."""
     generator = np.random.default_rng(0)
