@@ -274,3 +274,20 @@ def test_an_estimate_says_what_a_cascade_may_save(tmp_path: Path, tiny_folder: P
     config = config_of(tmp_path, tiny_folder)
     (note,) = savings_notes(config)
     assert "second, gold are asked about at least 50 % of the units, first about all" in note
+
+
+def test_the_example_of_the_docs_is_a_cascade() -> None:
+    import re
+
+    import yaml
+
+    from autointerp.config import RunConfig
+
+    page = (Path(__file__).parents[1] / "docs" / "cost.md").read_text()
+    blocks = [b for b in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "cascade:" in b]
+    config = parse_config(yaml.safe_load(blocks[0]), RunConfig, "docs/cost.md")
+    assert config.cascade is not None and not config.cascade.decide
+    (bare,) = blocks[1:]
+    plan = {**config.model_dump(mode="json"), **yaml.safe_load(bare)}
+    plan["scorers"] += [{"name": "detection", "type": "detection"}]
+    assert parse_config(plan, RunConfig, "docs/cost.md").cascade.bar == 0.3
