@@ -257,8 +257,13 @@ def check_judge(
         str, typer.Option("--simulator", help="How it predicts: all_at_once, …")
     ] = "all_at_once",
     model: Annotated[
-        str, typer.Option("--model", help="The language model: smollm2, a folder or a hub id.")
-    ] = "smollm2",
+        str | None,
+        typer.Option(
+            "--model",
+            help="The language model: smollm2 (if left out), a folder or a hub "
+            "id; for embedded: the folder of one of your own.",
+        ),
+    ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="Template in prompts/.")] = None,
     llm: Annotated[
         str | None,
@@ -273,7 +278,7 @@ def check_judge(
     ] = None,
     units: Annotated[
         int | None,
-        typer.Option("--units", help="With --llm: ask about so many units only, of every kind."),
+        typer.Option("--units", min=1, help="Ask about so many units only, of every kind."),
     ] = None,
     compare: Annotated[
         list[Path] | None,
@@ -294,20 +299,23 @@ def check_judge(
 
             check_llm_judge(llm, base_url, units, as_json)
             return
-        if base_url or units is not None:
-            raise UsageError("--base-url and --units are for --llm MODEL")
+        if base_url:
+            raise UsageError("--base-url is for --llm MODEL")
         from rich.progress import Progress
 
         from autointerp.analysis.check_judge import check_judge
+        from autointerp.analysis.check_llm import spread_units
         from autointerp.analysis.known_answers import known_answers
         from autointerp.simulators import load_simulator
         from autointerp.viewer.judge_table import judge_table
 
-        answers = known_answers()
-        options = {"model": model} | ({"prompt": prompt} if prompt else {})
+        answers = spread_units([one for one in known_answers() if one.readable], units)
+        options = {"prompt": prompt} if prompt else {}
+        if model or simulator != "embedded":
+            options["model"] = model or "smollm2"
         judge = load_simulator(simulator, **options)
         with Progress(console=_console(stderr=True), transient=True) as bar:
-            task = bar.add_task("units", total=sum(answer.readable for answer in answers))
+            task = bar.add_task("units", total=len(answers))
             report = check_judge(judge, answers, lambda _: bar.advance(task))
         if as_json:
             typer.echo(json.dumps(report.as_dict(), indent=2))

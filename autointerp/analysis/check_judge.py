@@ -17,6 +17,9 @@ from autointerp.records import Simulation
 from autointerp.simulators import Simulator
 from autointerp.stats import exact_binomial, pooled_pearson
 
+MIN_GROUP = 6
+"""Wins of as many units are beyond chance at 95 %; of five they are not (Clopper-Pearson)."""
+
 
 @dataclass(frozen=True)
 class JudgedUnit:
@@ -154,7 +157,9 @@ def check_judge(
         _order_difference(simulator, readable[0]),
         seconds,
         sum(len(TEXTS) * len(tokens) for a in readable for tokens in a.tokens),
-        verdict_of(groups),
+        verdict_of(groups)
+        if max(group.n for group in groups[1:]) >= MIN_GROUP
+        else f"Too few to tell: no group has {MIN_GROUP} units, the least beyond chance.",
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from autointerp.analysis.check_judge import JudgedUnit, JudgeGroup, group_of, verdict_of
+from autointerp.analysis.check_judge import MIN_GROUP, JudgedUnit, JudgeGroup, group_of, verdict_of
 from autointerp.analysis.known_answers import GROUPS, TEXTS, KnownAnswer
 from autointerp.analysis.rating_calibration import record_of
 from autointerp.llm import CachedClient, LlmClient, Request, Response, ResponseStatus, drive
@@ -35,9 +35,6 @@ from autointerp.stats.agreement import weighted_kappa
 
 SILENT = 0.1
 """A prediction up to this, of 10, is silence (`recording.design`: 1 % of the maximum)."""
-
-MIN_GROUP = 6
-"""Wins of as many units are beyond chance at 95 %; of five they are not (Clopper-Pearson)."""
 
 BATCH = 64
 """Requests that a hosted model is given together."""

@@ -102,3 +102,22 @@ def test_a_file_that_is_no_report_is_refused_by_name(tmp_path):
     (tmp_path / "no.json").write_text("[]")
     result = CliRunner().invoke(app, ["check-judge", "--compare", str(tmp_path / "no.json")])
     assert result.exit_code == 2
+
+
+def test_the_embedded_simulator_is_checked_without_naming_a_model(monkeypatch):
+    """And about so many units only: of few, nothing can be told."""
+    seen = {}
+
+    def loaded(name, **options):
+        seen.update(options, name=name)
+        return Constant(3.0)
+
+    monkeypatch.setattr("autointerp.simulators.load_simulator", loaded)
+    asked = ["check-judge", "--simulator", "embedded", "--units", "6", "--json"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    assert seen == {"name": "embedded"}
+    report = json.loads(result.stdout)
+    assert len(report["units"]) == 6 and report["verdict"].startswith("Too few to tell")
+    CliRunner().invoke(app, ["check-judge", "--units", "6"])
+    assert seen == {"name": "all_at_once", "model": "smollm2"}
