@@ -218,6 +218,7 @@ class Trying:
             ScoreJob,
             SimulationScorer,
         )
+        from autointerp.store.rows import pack_simulations, unpack_simulations
         from autointerp.stored_run import from_store
 
         run, config = self._own_run, self._parts.config
@@ -244,9 +245,10 @@ class Trying:
         read: list[list[Simulation]] = []
 
         def answer(request: Any) -> list[Simulation]:
+            # Rounded as the run stores them: its own words then get its own score.
             found = simulator.simulate(request.explanation, request.sequences)
-            read.append(found)
-            return found
+            read.append(unpack_simulations(*pack_simulations(found)))
+            return read[-1]
 
         score = from_store(scorer.score(job), answer)
         result = UnitResult(

@@ -40,7 +40,7 @@ def test_every_answer_forbids_what_is_not_its_own(client: Client) -> None:
         assert "unsafe" not in policy
         assert "http:" not in policy
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
 
 
 def test_ratings_need_the_token_of_this_start(client: Client) -> None:

@@ -170,6 +170,7 @@
   window.addEventListener("resize", draw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 
+  if (!canvas.dataset.points) return;
   fetch(canvas.dataset.points).then((answer) => answer.json()).then((map) => {
     if (map.error) {
       about.textContent = `There is no map: ${map.error}`;
