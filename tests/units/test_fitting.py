@@ -1,7 +1,9 @@
 """Every architecture of sparse autoencoder: what it learns, and that a killed training goes on."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,6 +71,13 @@ def trained(tmp_path_factory):
         lambda progress: reports[progress.name].append(progress),
     )
     return saes, reports
+
+
+def test_the_example_of_the_docs_runs(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "sae-training.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(code.replace("100_000", "5_120"), {})
+    assert "matched=" in capsys.readouterr().out
 
 
 def test_every_architecture_is_tried():

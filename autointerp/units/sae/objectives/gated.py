@@ -44,17 +44,21 @@ class Gated:
     ) -> Loss:
         """See the module's equation."""
         gate = pre_activations(p, x, "b_gate")
-        u = gate - p["b_gate"]
-        f = (gate > 0) * (u * p["r_mag"].exp() + p["b_mag"]).relu()
+        # exp(r) (π - b_gate) + b_mag, the two biases as one.
+        scale = p["r_mag"].exp()
+        magnitude = torch.addcmul(p["b_mag"] - p["b_gate"] * scale, gate, scale)
+        f = (gate > 0) * magnitude.relu()
+        opened = gate.relu()
         squared = (y - (f @ p["W_dec"] + p["b_dec"])).pow(2).sum()
-        through_gate = gate.relu() @ p["W_dec"].detach() + p["b_dec"].detach()
+        through_gate = opened @ p["W_dec"].detach() + p["b_dec"].detach()
         auxiliary = (y - through_gate).pow(2).sum() / len(x)
-        penalty = gate.relu().sum() / len(x)
+        penalty = opened.sum() / len(x)
+        fires = f > 0
         return Loss(
             squared / len(x) + settings.l1 * warm * penalty + auxiliary,
             (squared / spread(y)).detach(),
-            (f > 0).any(0),
-            (f > 0).sum(-1).float().mean(),
+            fires.any(0),
+            fires.sum() / len(x),
             {"l1": penalty.detach(), "gate": auxiliary.detach()},
         )
 

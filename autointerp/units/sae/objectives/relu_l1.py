@@ -51,11 +51,12 @@ class ReluL1:
         f = pre_activations(p, x).relu()
         squared = (y - (f @ p["W_dec"] + p["b_dec"])).pow(2).sum()
         penalty = (f * self._weights(p)).sum() / len(x)
+        fires = f > 0
         return Loss(
             squared / len(x) + settings.l1 * warm * penalty,
             (squared / spread(y)).detach(),
-            (f > 0).any(0),
-            (f > 0).sum(-1).float().mean(),
+            fires.any(0),
+            fires.sum() / len(x),
             {"l1": penalty.detach()},
         )
 
