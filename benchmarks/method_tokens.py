@@ -100,21 +100,25 @@ def counted(run: Run, judge: CountingJudge, until: str) -> dict[str, float]:
 def of_preset(name: str, base: dict[str, Any], folder: Path, judge: CountingJudge) -> Any:
     """What a preset takes per unit: explaining, and the own explanation's scores by scorer."""
     kept = {k: v for k, v in base.items() if k not in ("explainers", "scorers", "controls")}
-    preset = {"preset": name, "output": str(folder / name), "score": {"bootstrap": 100}}
-    given = {**kept, **preset, "score": base["score"]}
-    explaining = parse_config({**given, "scorers": []}, RunConfig, "benchmark")
-    words = [e.model_dump(mode="json") for e in explaining.explainers if e.type != "best_of"]
-    explaining = parse_config({**given, "scorers": [], "explainers": words}, RunConfig, "benchmark")
-    found: dict[str, Any] = {"explain": counted(Run(explaining, Silent(), None), judge, "explain")}
+    given = {**kept, "preset": name, "output": str(folder / name)}
     whole = parse_config(given, RunConfig, "benchmark")
+    words = [e.model_dump(mode="json") for e in whole.explainers if e.type != "best_of"]
+    given |= {"explainers": words, "scorers": []}
+    run = Run(parse_config(given, RunConfig, "benchmark"), Silent(), None)
+    counted(run, judge, "explain")
+    total = spent(run).get("explain", {})
+    found: dict[str, Any] = {
+        "explain": {name: round(count / len(run.units), 1) for name, count in total.items()}
+    }
     for scorer in whole.scorers:
         if scorer.type == "simulation":  # models on this machine, no tokens of a language model
             continue
-        alone = scorer.model_dump(mode="json")
-        run = Run(parse_config({**given, "scorers": [alone]}, RunConfig, "b"), Silent(), None)
+        alone = {**given, "scorers": [scorer.model_dump(mode="json")]}
+        run = Run(parse_config(alone, RunConfig, "benchmark"), Silent(), None)
         counted(run, judge, "score")
         explainer = next(e.name for e in whole.explainers if e.type != "token_lookup")
         found[scorer.name] = own_tokens(run, scorer.name, explainer)
+    print(name, json.dumps(found), flush=True)
     return found
 
 
