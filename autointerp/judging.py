@@ -17,7 +17,6 @@ from autointerp.records import (
     Explanation,
     Score,
     Simulation,
-    Status,
     UnitId,
     UnitRecord,
     content_key,
@@ -229,7 +228,14 @@ def judge(
             run.reporter.advance(1)
 
         def failed(key: str, error: AutointerpError, entries: dict[str, Entry] = entries) -> None:
-            done(key, _failed(run, entries[key], error))
+            _, scorer, explanation, _ = entries[key]
+            done(
+                key,
+                Score.failed(
+                    explanation, scorer=scorer.name, simulator=judge_of(run, scorer).name, key=key,
+                    design=run.design.name, reason=str(error),
+                ),
+            )  # fmt: skip
 
         # Windows are read when a job's turn comes: a dictionary's do not fit into memory.
         jobs = ((key, entry_steps(run, entry)) for key, entry in entries.items())
@@ -257,19 +263,3 @@ def judged(run: "Run") -> dict[UnitId, dict[str, dict[str, Score]]]:
 
 def _scorer(run: "Run", settings: ScorerConfig, design: str) -> JudgedScorer:
     return load_scorer(settings, run.config.score, design, run.config.seed)
-
-
-def _failed(run: "Run", entry: Entry, error: AutointerpError) -> Score:
-    key, scorer, explanation, _ = entry
-    return Score(
-        unit=explanation.unit,
-        explanation_key=explanation.key,
-        explainer=explanation.explainer,
-        scorer=scorer.name,
-        simulator=judge_of(run, scorer).name,
-        value=None,
-        status=Status.FAILED,
-        key=key,
-        design=run.design.name,
-        reason=str(error),
-    )

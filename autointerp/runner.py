@@ -33,7 +33,6 @@ from autointerp.explainers.labels import Labels, with_labels
 from autointerp.gathering import gather
 from autointerp.judging import Wanted, check_judges, everything, judge, live_subject
 from autointerp.lazy_records import LazyRecords
-from autointerp.names import as_name
 from autointerp.parts import Parts
 from autointerp.progress import Reporter, Silent
 from autointerp.recording.design import SamplingDesign
@@ -65,7 +64,6 @@ from autointerp.store.ledger import Spending
 if TYPE_CHECKING:
     from autointerp.controls.scoring import Steps
     from autointerp.explainers import Explainer
-    from autointerp.recording.imported import Imported
     from autointerp.units import UnitSource
 
 STAGES = ("corpus", "record", "explain", "score", "report")
@@ -585,9 +583,19 @@ class Run:
                 if self.parts.simulator(explanation.explainer).name == simulator.name
             }
 
-            def failed(key: str, error: AutointerpError, own: dict[str, Any] = own) -> None:
-                job = self._score_job(key, *own[key])
-                done(key, _failed_score(job, self.scorer_of(job.record.unit), str(error)))
+            def failed(
+                key: str,
+                error: AutointerpError,
+                own: dict[str, Any] = own,
+                simulator: Simulator = simulator,
+            ) -> None:
+                explanation, _ = own[key]
+                scorer = self.scorer_of(explanation.unit)
+                score = Score.failed(
+                    explanation, scorer=scorer.name, simulator=simulator.name, key=key,
+                    design=scorer.design, reason=str(error),
+                )  # fmt: skip
+                done(key, score)
 
             def simulate(
                 requests: list[SimulationRequest], by: Simulator = simulator
@@ -704,52 +712,3 @@ def score_key(
         simulator=simulator,
         controls=list(controls),
     )
-
-
-def _failed_score(job: ScoreJob, scorer: SimulationScorer, reason: str) -> Score:
-    return Score(
-        unit=job.record.unit,
-        explanation_key=job.explanation.key,
-        explainer=job.explanation.explainer,
-        scorer=scorer.name,
-        simulator=job.simulator,
-        value=None,
-        status=Status.FAILED,
-        key=job.key,
-        design=scorer.design,
-        reason=reason,
-    )
-
-
-def start_from_records(file: Path, folder: Path) -> tuple["Imported", Path]:
-    """Check a file of recorded units and write a config that explains and scores them.
-
-    Returns:
-        What the file holds, and the path of the config.
-
-    Raises:
-        AutointerpError: where nothing in the file can be used.
-    """
-    from autointerp.recording.imported import import_records
-
-    found = import_records(file)
-    config = {
-        "name": as_name(folder.name),
-        "output": str(folder),
-        "sources": {"recorded": {"type": "recorded", "path": str(file.resolve())}},
-        "units": {"sample": None, "min_active_documents": 1},
-        "explainers": [
-            {"name": "top_tokens", "type": "top_tokens"},
-            {"name": "token_lookup", "type": "token_lookup"},
-        ],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "import.yaml"
-    header = "# Explain and score recorded units. Add explainers as you like; see the README.\n"
-    text = header + yaml.safe_dump(config, sort_keys=False)
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise AutointerpError(
-            f"{path} was edited since it was written: run it, remove it, or give another --output"
-        )
-    write_text(path, text)
-    return found, path
