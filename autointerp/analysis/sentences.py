@@ -94,6 +94,8 @@ def _why_missing(unit: UnitResult, explainer: str, outcome: Outcome) -> str:
         what = "explaining" if outcome.stage == "explanation" else "scoring"
         tail = " In the means it appears as worst-case bounds."
         return f"No score: {what} failed{because}{end}{tail}"
+    if outcome.status is Status.STAGED:
+        return f"In no mean: {reason}{end}"
     if outcome.status is Status.NOT_RUN:
         what = "explained" if outcome.stage == "explanation" else "scored"
         return f"No score: the unit was not {what} in this run."
