@@ -147,7 +147,7 @@ def test_tables_figures_and_neighbours_are_written(copies, texts, tiny_folder, t
     near = read("neighbours")
     assert [row["dictionary"] for row in near] == ["one"] * 4 + ["two"] * 4
     assert order[int(near[4]["neighbour"])] == 3 and float(near[4]["cosine"]) == pytest.approx(1)
-    assert len(read("map")) == 48
+    assert len(read("map")) == 48 and facts["map"] == "umap"
     # The same again as JSON; a latent that is not there is a usage error.
     result = CliRunner().invoke(app, [*command, *more, "--json"])
     again = json.loads(result.stdout)["universality"]["a_in_b"]
@@ -229,6 +229,17 @@ def test_maps_keep_what_writes_alike_together_and_are_the_same_again():
     centred = (unit - unit.mean(0)).numpy()
     s = np.linalg.svd(centred, compute_uv=False)
     np.testing.assert_allclose((places**2).sum(0), s[:2] ** 2, rtol=1e-4)
+    np.testing.assert_array_equal(flat_map(rows)[0], places)
+
+
+def test_with_umap_clusters_lie_apart_and_a_seed_gives_one_map():
+    g = torch.Generator().manual_seed(0)
+    rows = torch.randn(2, 16, generator=g).repeat_interleave(25, 0)
+    rows = rows + 0.05 * torch.randn(50, 16, generator=g)
+    places, method = flat_map(rows)
+    assert method == "umap"
+    apart = np.linalg.norm(places[:25].mean(0) - places[25:].mean(0))
+    assert apart > 5 * places[:25].std(0).max()
     np.testing.assert_array_equal(flat_map(rows)[0], places)
 
 
