@@ -5,6 +5,7 @@ template, and what is the same for a view is made once.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -42,6 +43,9 @@ _STATUS_CELLS = [
     f'<td><span class="status {status}">{str(status).replace("_", " ")}</span></td></tr>'
     for status in STATUSES
 ]
+_NOT_PLAIN = re.compile(r"[^ !#-%(-;=?-~]")
+"""What is not printable ASCII, or means something in HTML."""
+
 _TITLES = {"unit": "Unit", "lift": "Lift", "score": "Score", "density": "Density"}
 
 
@@ -110,7 +114,7 @@ class ListPages:
         if recorded:
             return start + rest
         words = (
-            f"<bdi>{escape(visible(cut(text, MAX_WORDS)))}</bdi>"
+            f"<bdi>{_written(text)}</bdi>"
             if text
             else '<span class="quiet">no explanation</span>'
         )
@@ -260,6 +264,15 @@ def _ranges(state: ListState) -> Markup:
 
 def _short(value: float | None) -> str:
     """As `number`, in a quarter of the time for what is not nearly 0."""
-    if value is None or -0.01 < value < 0.01:
-        return number(value)
-    return f"{value:.2f}" if value > 0 else f"−{-value:.2f}"
+    if value is None:
+        return "–"
+    if value >= 0.01:
+        return f"{value:.2f}"
+    return f"−{-value:.2f}" if value <= -0.01 else number(value)
+
+
+def _written(text: str) -> str:
+    """A text as HTML: cut, visible, escaped; most need no more than a look."""
+    if len(text) <= MAX_WORDS and not _NOT_PLAIN.search(text):
+        return text
+    return str(escape(visible(cut(text, MAX_WORDS))))
