@@ -1,7 +1,8 @@
 """What the embedded simulator reaches on concepts that it was never trained on: JSON.
 
     python benchmarks/embedded_simulator.py
-    python benchmarks/embedded_simulator.py --model FOLDER --dtype bfloat16 --prompted
+    python benchmarks/embedded_simulator.py --model FOLDER --dtype bfloat16
+    python benchmarks/embedded_simulator.py --parts none --prompted 12 --dtype bfloat16
 
 `answers`: the planted units of `datasets/known_answers` that a reader of text can know, and whose
 concept is not among those trained on (`SEEN`; these are summed up by themselves). Per kind,
@@ -13,7 +14,7 @@ concept fired on, in documents that were not trained on, under their own name an
 
 Beside it: `similarity`, the cosine of description and word by a sentence model; `token_lookup`, the
 mean per token on the unit's `explain` windows (it needs no words, and sees the unit); `prompted`,
-SmolLM2 asked in the usual way (slow: with --prompted only).
+SmolLM2 asked in the usual way, on some of the held-out units (slow: with --prompted only).
 """
 
 import argparse
@@ -163,6 +164,28 @@ def token_lookup(answers: Sequence[KnownAnswer]) -> dict[str, float]:
     return {name: round(float(np.mean(scores)), 3) for name, scores in found.items()}
 
 
+def beside_prompted(
+    simulator: Simulator, answers: Sequence[KnownAnswer], n_units: int
+) -> dict[str, Any]:
+    """Both simulators on the four explanations of some held-out units, at even distances."""
+    held_out = [answer for answer in answers if answer.name not in SEEN]
+    places = np.linspace(0, len(held_out) - 1, min(n_units, len(held_out))).round().astype(int)
+    chosen = [held_out[place] for place in places]
+    engines = {"prompted": load_simulator("all_at_once"), "embedded": simulator}
+    found: dict[str, Any] = {"units": [answer.name for answer in chosen]}
+    for name, engine in engines.items():
+        rows = [
+            {
+                text: correlation(a.truth, engine.simulate(a.explanations[text], a.tokens))
+                for text in TEXTS
+            }
+            for a in chosen
+        ]
+        means = {text: round(float(np.mean([row[text] for row in rows])), 3) for text in TEXTS}
+        found[name] = means | {"true_above": {n: _wins(rows, n) for n in TEXTS[1:]}}
+    return found
+
+
 def speed(simulator: Simulator, answers: Sequence[KnownAnswer], rounds: int = 3) -> dict[str, Any]:
     """Windows per second of both engines on the same windows, in turns."""
     prompted = load_simulator("all_at_once")
@@ -188,7 +211,7 @@ def main() -> None:
     parser.add_argument("--model", help="folder of another trained simulator")
     parser.add_argument("--dtype", default="auto", help="of the embedded simulator")
     parser.add_argument("--mass-floor", type=float, help="tokens below are missing")
-    parser.add_argument("--prompted", action="store_true", help="also SmolLM2, prompted")
+    parser.add_argument("--prompted", type=int, help="also SmolLM2, prompted, on so many units")
     parser.add_argument("--parts", default="answers,categories,baselines,speed")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
@@ -209,7 +232,7 @@ def main() -> None:
         found["similarity"]["categories"] = categories(cosine)
         found["token_lookup"] = token_lookup(answers)
     if options.prompted:
-        found["prompted"] = judged(load_simulator("all_at_once").simulate, answers)
+        found["beside_prompted"] = beside_prompted(simulator, answers, options.prompted)
     if "speed" in parts:
         found["speed"] = speed(simulator, answers)
     print(json.dumps(found, indent=1))
