@@ -93,15 +93,31 @@ def make_app(browser: Browser) -> Guarded:
 
     _reading(app, browser)
     _computing(app, browser)
-    return Guarded(app, browser.access)
+    return Guarded(_ListFirst(app, browser), browser.access)
+
+
+class _ListFirst:
+    """Answers the list itself and passes the rest on: finding a route takes as long as the list."""
+
+    def __init__(self, app: FastAPI, browser: Browser) -> None:
+        self.app, self.browser = app, browser
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request."""
+        if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        query = scope["query_string"].decode("latin-1")
+        try:
+            state = ListState.of(dict(parse_qsl(query)), self.browser.run)
+            answer = self.browser.html("list.html.j2", "list", **self.browser.lists.values(state))
+        except AutointerpError as error:
+            answer = self.browser.refused(error)
+        await answer(scope, receive, send)
 
 
 def _reading(app: FastAPI, browser: Browser) -> None:
     """Pages that only read: they run in the loop, in milliseconds."""
-
-    async def units(request: Request) -> HTMLResponse:
-        state = browser.state(request)
-        return browser.html("list.html.j2", "list", **browser.lists.values(state))
 
     async def unit(request: Request) -> HTMLResponse:
         wanted = UnitId.parse("{source}/{index}".format(**request.path_params))
@@ -112,7 +128,6 @@ def _reading(app: FastAPI, browser: Browser) -> None:
         return browser.html("unit.html.j2", "unit", **values)
 
     # Plain routes: resolving what FastAPI could inject takes longer than reading a list.
-    app.add_route("/", units)
     app.add_route("/unit/{source}/{index}", unit)
 
     @app.get("/go")

@@ -114,9 +114,7 @@ class ListPages:
         if recorded:
             return start + rest
         words = (
-            f"<bdi>{_written(text)}</bdi>"
-            if text
-            else '<span class="quiet">no explanation</span>'
+            f"<bdi>{_written(text)}</bdi>" if text else '<span class="quiet">no explanation</span>'
         )
         ends = (
             f' <span class="iv">{_short(low)} to {_short(high)}</span>'
