@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from autointerp.config import SaeTrainConfig, load_config
 from autointerp.records import AutointerpError, UsageError
 from autointerp.units.sae.load import load_sae
 from autointerp.units.sae.model import SparseAutoencoder
@@ -30,7 +31,7 @@ def card(path: str, evaluation: Path, config: Path | None = None) -> str:
         config: the training's, shown as it is.
 
     Raises:
-        UsageError: where the evaluation is not one, or not of this dictionary.
+        UsageError: where the evaluation is not one, or it or the config is not of this dictionary.
     """
     sae = load_sae(path)
     rows = _rows(evaluation)
@@ -41,10 +42,23 @@ def card(path: str, evaluation: Path, config: Path | None = None) -> str:
             f"{evaluation} has no numbers of {path}, only of {names}: measure it with "
             f"`autointerp sae eval {path} … --output FOLDER`"
         )
+    if config is not None:
+        _check_config(config, sae)
     training = _training(Path(path))
     ordered = [*own, *(row for row in rows if row not in own)]
     sections = [_facts(sae, own[0], training), _made(training, config), _measured(ordered)]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _check_config(config: Path, sae: SparseAutoencoder) -> None:
+    """A card must not show the config of another training."""
+    given = load_config(config, SaeTrainConfig)
+    widths = [each.n_latents for each in given.dictionaries.values()]
+    if sae.hook_in not in (None, given.hook_point) or sae.n_latents not in widths:
+        raise UsageError(
+            f"--config {config} trains {', '.join(map(str, widths))} latents at "
+            f"{given.hook_point}: not this dictionary, of {sae.n_latents} at {sae.hook_in}"
+        )
 
 
 def _rows(evaluation: Path) -> list[dict[str, Any]]:

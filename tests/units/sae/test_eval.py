@@ -154,7 +154,11 @@ def test_a_card_has_the_dictionary_first_and_what_stands_beside_it(trained, tmp_
     assert f" {row['explained_variance']:.4f} " in lines[start + 1]
     assert f" {row['loss_recovered']:.4f} " in lines[start + 1]
     assert '"n_latents": 80' in result.stdout and "autointerp sae train sae.yaml" in result.stdout
-    # Numbers of another dictionary make no card.
+    # Neither the config nor the numbers of another dictionary make a card.
+    other = tmp_path / "other.yaml"
+    other.write_text(config.read_text().replace("blocks.0.", "blocks.1."))
+    result = CliRunner().invoke(app, ["sae", "card", paths[1], str(out), "--config", str(other)])
+    assert result.exit_code == 2 and "not this dictionary, of 80 at blocks.0." in result.output
     kept = json.loads((out / "evaluation.json").read_text())[:1]
     (out / "evaluation.json").write_text(json.dumps(kept))
     result = CliRunner().invoke(app, ["sae", "card", paths[1], str(out)])
