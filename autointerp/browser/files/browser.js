@@ -122,7 +122,7 @@
     });
   }
   window.addEventListener("pageshow", () => {
-    for (const field of document.querySelectorAll("form :disabled")) field.disabled = false;
+    for (const field of document.querySelectorAll("form.filters input:disabled, form.filters select:disabled")) field.disabled = false;
     for (const note of document.querySelectorAll(".busy")) note.textContent = "";
   });
   for (const form of document.querySelectorAll("form[data-slow]")) {
