@@ -192,6 +192,8 @@ class ExportedRow(_Row):
     polarity: Literal[1, -1]
     firing_rate: float | None
     """Share of tokens of the `explain` split on which it is active."""
+    token_entropy: float | None = None
+    """Bits: how evenly its activation in the `explain` split is spread over different tokens."""
     explainer: Name
     is_baseline: bool
     """Whether the explainer is a control rather than words."""
