@@ -19,6 +19,7 @@ from autointerp.records import (
     Simulation,
     UnitId,
     UnitRecord,
+    UsageError,
     content_key,
 )
 from autointerp.scorers import JudgedScorer, ScoreJob, load_scorer
@@ -106,6 +107,18 @@ def check_judges(run: "Run") -> None:
         needs = getattr(scorer, "needs", None) or Needs()
         if asks_llm(settings):
             check_needs(f"scorer {settings.name!r}", needs, run.parts.client)
+
+
+def check_live(run: "Run") -> None:
+    """Refuse what asks the live subject of units that were recorded elsewhere."""
+    recorded = [n for n, s in run.config.sources.items() if isinstance(s, RecordedConfig)]
+    scorers = [_scorer(run, settings, run.design.name) for settings in judges(run)]
+    for part in (*run.parts.explainers, *scorers):
+        if recorded and getattr(part, "touches_subject", False):
+            raise UsageError(
+                f"{part.name!r} asks the live subject, and source {recorded[0]!r} was recorded "
+                "elsewhere: leave one of them out of this run"
+            )
 
 
 Entry = tuple[str, JudgedScorer, Explanation, tuple[Explanation, ...]]

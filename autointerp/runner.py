@@ -31,7 +31,7 @@ from autointerp.executor import EXECUTORS
 from autointerp.explainers.best_of import BestOf
 from autointerp.explainers.labels import Labels, with_labels
 from autointerp.gathering import gather
-from autointerp.judging import Wanted, check_judges, everything, judge, live_subject
+from autointerp.judging import Wanted, check_judges, check_live, everything, judge, live_subject
 from autointerp.lazy_records import LazyRecords
 from autointerp.parts import Parts
 from autointerp.progress import Reporter, Silent
@@ -173,6 +173,7 @@ class Run:
                 needs = getattr(explainer, "needs", None) or Needs()
                 check_needs(f"explainer {explainer.name!r}", needs, self.parts.client)
         check_judges(self)
+        check_live(self)
         check_selections(self)
         check_cascade(self)
         check_stop(self)

@@ -7,13 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from autointerp.cli import app
 from autointerp.config import RunConfig, parse_config
 from autointerp.import_records import start_from_records
 from autointerp.recording.imported import import_records
-from autointerp.records import AutointerpError, Split
+from autointerp.records import AutointerpError, Split, UsageError
 from autointerp.runner import run
 from autointerp.store import RunStore
 
@@ -196,3 +197,20 @@ def test_an_edited_config_is_not_written_over(tmp_path: Path) -> None:
     config.write_text(config.read_text() + "seed: 3\n")
     with pytest.raises(AutointerpError, match="was edited"):
         start_from_records(path, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"explainers": [{"name": "tests", "type": "agent"}]},
+        {"scorers": [{"name": "tests", "type": "generative"}]},
+    ],
+)
+def test_what_asks_the_live_subject_is_refused_before_anything_is_paid(
+    tmp_path: Path, part: dict[str, Any]
+) -> None:
+    path = write_jsonl(tmp_path / "made.jsonl", rows(4))
+    _, file = start_from_records(path, tmp_path / "run")
+    config = parse_config({**yaml.safe_load(file.read_text()), **part}, RunConfig, "config")
+    with pytest.raises(UsageError, match="'tests' asks the live subject, and source 'recorded'"):
+        run(config)

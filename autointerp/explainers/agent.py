@@ -104,6 +104,7 @@ class Agent(Highlights):
     """Tests hypotheses on texts of its own until its budget is spent, then explains."""
 
     kind = "agent"
+    touches_subject = True
     version = _VERSION
 
     def __init__(

@@ -122,6 +122,9 @@ class Asking:
 
     needs_llm = True
 
+    touches_subject = False
+    """Whether the live subject is asked."""
+
     def __init__(
         self,
         name: str = "",

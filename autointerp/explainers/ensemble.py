@@ -29,6 +29,7 @@ class Ensemble(Highlights):
     """Explains a unit by both of its sides."""
 
     kind = "ensemble"
+    touches_subject = True
     version = _VERSION
 
     def __init__(

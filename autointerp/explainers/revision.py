@@ -48,6 +48,7 @@ class Revision(Highlights):
     """Explains as `highlights` does, then revises by texts that the subject reads."""
 
     kind = "revision"
+    touches_subject = True
 
     def __init__(
         self,

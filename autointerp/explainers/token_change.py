@@ -33,6 +33,7 @@ class TokenChanges(Asking):
     """Shows the tokens that a unit makes likelier and less likely when it is clamped."""
 
     kind = "token_change"
+    touches_subject = True
 
     def __init__(
         self, name: str = "", *, n_tokens: int = 25, strength: float = 1.0, **common: Any

@@ -34,8 +34,10 @@ _SCORE_COLUMNS = (
     "n_documents", "n_active_documents", "n_tokens", "n_unknown_tokens", "simulator", "design",
     "split",
 )  # fmt: skip
-_UNIT_COLUMNS = ("unit", "source", "index", "polarity", "firing_rate", "token_entropy", "explainer", "is_baseline",
-                 "explanation", "explanation_status")  # fmt: skip
+_UNIT_COLUMNS = (
+    "unit", "source", "index", "polarity", "firing_rate", "token_entropy", "explainer",
+    "is_baseline", "explanation", "explanation_status",
+)  # fmt: skip
 _PROVENANCE_COLUMNS = ("run", "subject", "hook_point", "layer", "records_key", "corpus_licence")
 CSV_COLUMNS = (*_UNIT_COLUMNS, *_SCORE_COLUMNS, *_PROVENANCE_COLUMNS, "schema_version")
 """Columns of an exported csv file: a row per unit, explainer and scorer."""

@@ -11,7 +11,7 @@ requests, input_tokens, output_tokens.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +93,8 @@ class Heard:
 @dataclass(frozen=True)
 class LiveScorer(AskingScorer):
     """A scorer that touches the live subject; subclasses implement `score`."""
+
+    touches_subject: ClassVar[bool] = True
 
     def active(self, job: ScoreJob) -> list[ActivationRecord]:
         """The active windows of the scored split, most active stratum first."""
