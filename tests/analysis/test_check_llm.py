@@ -173,5 +173,5 @@ def test_the_command_asks_a_server_and_prints_verdict_and_json() -> None:
 
 
 def test_options_of_a_judge_without_one_are_refused() -> None:
-    result = CliRunner().invoke(app, ["check-judge", "--units", "3"])
+    result = CliRunner().invoke(app, ["check-judge", "--base-url", "http://127.0.0.1:9"])
     assert result.exit_code == 2 and "--llm" in result.output
