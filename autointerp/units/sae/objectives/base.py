@@ -27,14 +27,14 @@ class SaeSettings:
     """One of `OBJECTIVES`."""
 
     n_latents: int
+    k: int = 32
+    """Latents per token: `topk`; their mean: `batch_topk`, `matryoshka`."""
+
     decoder: str = "trained"
     """`frozen`: W_dec stays at its random start; a control."""
 
     seed: int | None = None
     """Of the start; `None` for the training's."""
-
-    k: int = 32
-    """Latents per token: `topk`; their mean: `batch_topk`, `matryoshka`."""
 
     l1: float = 1.0
     """λ of `relu_l1`, `relu_l1_april` and `gated`, for inputs of mean square norm d_in."""
