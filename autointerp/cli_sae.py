@@ -30,6 +30,21 @@ def _console(stderr: bool = False) -> "Console":
     return Console(stderr=stderr)
 
 
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="A training's config: its subject, texts and masks.")
+]
+CorpusOption = Annotated[
+    str | None, typer.Option("--corpus", help="Texts; `demo` is the shipped corpus.")
+]
+SubjectOption = Annotated[
+    str | None, typer.Option("--subject", help="The language model; smollm2 if left out.")
+]
+HookPointOption = Annotated[
+    str | None, typer.Option("--hook-point", help="Where files do not say where they read.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
 @sae_app.command("train")
 def train(
     config: Annotated[Path, typer.Argument(help="A YAML config; see docs/sae-training.md.")],
@@ -103,16 +118,9 @@ def evaluate(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH…", help="Dictionaries; `demo` is the shipped one.")
     ],
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="A training's config: its subject, texts and masks."),
-    ] = None,
-    corpus: Annotated[
-        str | None, typer.Option("--corpus", help="Texts; `demo` is the shipped corpus.")
-    ] = None,
-    subject: Annotated[
-        str | None, typer.Option("--subject", help="The language model; smollm2 if left out.")
-    ] = None,
+    config: ConfigOption = None,
+    corpus: CorpusOption = None,
+    subject: SubjectOption = None,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens to measure on.")] = 32_768,
     loss_tokens: Annotated[
         int, typer.Option("--loss-tokens", min=0, help="Tokens for loss and KL; 0 for neither.")
@@ -120,13 +128,11 @@ def evaluate(
     baselines: Annotated[
         str, typer.Option("--baselines", help="pca, random, or both as pca,random.")
     ] = "",
-    hook_point: Annotated[
-        str | None, typer.Option("--hook-point", help="Where files do not say where they read.")
-    ] = None,
+    hook_point: HookPointOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder for JSON, CSV and the frontier.")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """How sparse and how faithful dictionaries are, on text they were not trained on."""
 
@@ -217,23 +223,14 @@ def compare(
     b: Annotated[
         str, typer.Argument(metavar="B", help="Another one; or random, or pca: a baseline like A.")
     ],
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="A training's config: its subject, texts and masks."),
-    ] = None,
-    corpus: Annotated[
-        str | None, typer.Option("--corpus", help="Texts; `demo` is the shipped corpus.")
-    ] = None,
-    subject: Annotated[
-        str | None, typer.Option("--subject", help="The language model; smollm2 if left out.")
-    ] = None,
+    config: ConfigOption = None,
+    corpus: CorpusOption = None,
+    subject: SubjectOption = None,
     subject_b: Annotated[
         str | None, typer.Option("--subject-b", help="B's language model, where it is another.")
     ] = None,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens to compare on.")] = 65_536,
-    hook_point: Annotated[
-        str | None, typer.Option("--hook-point", help="Where files do not say where they read.")
-    ] = None,
+    hook_point: HookPointOption = None,
     hook_point_b: Annotated[
         str | None, typer.Option("--hook-point-b", help="The same for B, where it is another.")
     ] = None,
@@ -255,7 +252,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder for JSON, CSV and figures.")
     ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Which latents two dictionaries share, and which of one split in the other."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from autointerp.explainers.asking import Shown, read_answer, summed_usage
-from autointerp.explainers.base import ExplainView, dead
+from autointerp.explainers.base import ExplainView
 from autointerp.explainers.highlights import Highlights
 from autointerp.explainers.revision import outcome
 from autointerp.explainers.windows import details_of, escaped
@@ -153,12 +153,9 @@ class Agent(Highlights):
         self, view: ExplainView, key: str
     ) -> Generator[Sequence[Any], Sequence[Any], Explanation]:
         """Experiment, then explain. See `Explainer.explain`."""
-        unexplained = dead(view, self.name, key)
-        if unexplained is not None:
-            return unexplained
-        shown = self.shown(view)
-        if isinstance(shown, str):
-            return Explanation(view.unit, self.name, None, Status.INSUFFICIENT_DATA, key, shown)
+        shown = self.shown_or_not(view, key)
+        if isinstance(shown, Explanation):
+            return shown
         book = _Notebook(shown)
         while not book.stopped:
             (answer,) = yield [self._turn(view, book)]

@@ -181,14 +181,21 @@ class Asking:
         """What is shown of a living unit, or the reason why there is too little to show."""
         raise NotImplementedError
 
-    def explain(self, view: ExplainView, key: str) -> Explaining:
-        """Ask for a short phrase. See `Explainer.explain`."""
+    def shown_or_not(self, view: ExplainView, key: str) -> Shown | Explanation:
+        """What is shown, or the explanation that says why there is none."""
         unexplained = dead(view, self.name, key)
         if unexplained is not None:
             return unexplained
         shown = self.shown(view)
         if isinstance(shown, str):
             return Explanation(view.unit, self.name, None, Status.INSUFFICIENT_DATA, key, shown)
+        return shown
+
+    def explain(self, view: ExplainView, key: str) -> Explaining:
+        """Ask for a short phrase. See `Explainer.explain`."""
+        shown = self.shown_or_not(view, key)
+        if isinstance(shown, Explanation):
+            return shown
         responses = yield [self.request(view, shown, n) for n in range(self.n_samples)]
         return self.explained(view, key, shown, responses)
 

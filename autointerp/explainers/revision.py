@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from autointerp.explainers.asking import Template, read_answer, summed_usage
-from autointerp.explainers.base import ExplainView, dead
+from autointerp.explainers.base import ExplainView
 from autointerp.explainers.highlights import Highlights
 from autointerp.explainers.windows import highlighted_where
 from autointerp.llm import Message, Request, Response, ResponseStatus
@@ -97,12 +97,9 @@ class Revision(Highlights):
         self, view: ExplainView, key: str
     ) -> Generator[Sequence[Any], Sequence[Any], Explanation]:
         """Explain, then propose, run and revise. See `Explainer.explain`."""
-        unexplained = dead(view, self.name, key)
-        if unexplained is not None:
-            return unexplained
-        shown = self.shown(view)
-        if isinstance(shown, str):
-            return Explanation(view.unit, self.name, None, Status.INSUFFICIENT_DATA, key, shown)
+        shown = self.shown_or_not(view, key)
+        if isinstance(shown, Explanation):
+            return shown
         responses: list[Response] = list(
             (yield [self.request(view, shown, n) for n in range(self.n_samples)])
         )
