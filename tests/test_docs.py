@@ -70,7 +70,7 @@ def test_the_shipped_dictionary_is_small_and_reads_where_the_demo_says() -> None
     folder = resources.path("datasets/demo/sae")
     assert (folder / "sae_weights.safetensors").stat().st_size <= 12e6
     sae = load_sae(folder)
-    assert (sae.n_latents, sae.d_in, sae.hook_in) == (2048, 576, "blocks.10.hook_resid_post")
+    assert (sae.n_latents, sae.d_in, sae.hook_in) == (4096, 576, "blocks.14.hook_resid_post")
 
 
 def test_the_sources_of_the_page_on_units_run(tiny_folder: Path, tmp_path: Path) -> None:
