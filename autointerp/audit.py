@@ -30,8 +30,15 @@ from autointerp.records import (
     UnitId,
     derived_seed,
 )
-from autointerp.runner import Run, score_key
+from autointerp.runner import Run
 from autointerp.scorers import ScoreJob, SimulationScorer
+from autointerp.simulation_stage import (
+    score_key,
+    scorer_of,
+    simulate,
+    simulated,
+    simulation_batch,
+)
 from autointerp.simulators import SimulationRequest, Simulator
 from autointerp.simulators.asked import AskedSimulator
 
@@ -127,7 +134,7 @@ def _merit(score: Score) -> float | None:
 def _chosen(run: Run, top: float, reference: bool) -> Iterator[_Entry]:
     """The best units of every source and explainer, and as many others."""
     groups: dict[tuple[str, str], list[_Entry]] = {}
-    for key, explanation, donors in run.simulated():
+    for key, explanation, donors in simulated(run):
         score = run.store.get_score(key)
         if score is not None and _merit(score) is not None:
             place = (explanation.unit.source, explanation.explainer)
@@ -147,7 +154,7 @@ def audit_scorer(run: Run, unit: UnitId) -> SimulationScorer:
     Where the design draws fewer active windows there than `score.min_active_documents` asks for,
     two documents are enough: else no unit of such a run could be audited.
     """
-    plain = run.scorer_of(unit)
+    plain = scorer_of(run, unit)
     enough = plain.min_active_documents
     if plain.design == run.design.name:
         quota = run.design.quotas[Split.AUDIT]
@@ -165,7 +172,7 @@ def _job(run: Run, entry: _Entry) -> ScoreJob:
         entry.donors,
         simulator.fingerprint,
     )
-    record = run.records[entry.explanation.unit]
+    record = run.units.records[entry.explanation.unit]
     return ScoreJob(
         record, entry.explanation, entry.donors, simulator.name, simulator.fingerprint, key
     )
@@ -204,17 +211,17 @@ def _score(run: Run, entries: Sequence[_Entry]) -> list[Score]:
             )  # fmt: skip
             done(job.key, missing)
 
-        def simulate(
+        def answer(
             requests: list[SimulationRequest], by: Simulator = simulator
         ) -> list[list[Simulation]]:
-            return run.simulate(by, requests)
+            return simulate(run, by, requests)
 
         steps = {
             key: audit_scorer(run, entry.explanation.unit).score(job)
             for key, (job, entry) in own.items()
         }
-        handlers = {SimulationRequest: simulate}
-        drive(steps, handlers, done, failed, batch_size=run.simulation_batch(simulator))
+        handlers = {SimulationRequest: answer}
+        drive(steps, handlers, done, failed, batch_size=simulation_batch(run, simulator))
     return [scores[job.key] for job in jobs]
 
 

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 from autointerp.analysis.powered import powered_means
 from autointerp.analysis.values import IN_NO_MEAN, interval_json
 from autointerp.config import CascadeConfig
-from autointerp.judging import Wanted, judge, judges
+from autointerp.explained import Wanted
+from autointerp.judging import judge, judges
 from autointerp.records import Score, UnitId, UsageError, derived_seed
+from autointerp.simulation_stage import score_by_simulation, scorer_of
 from autointerp.staging import (
     Measure,
     Place,
@@ -101,7 +103,7 @@ def gold_units(run: "Run", plan: CascadeConfig) -> frozenset[UnitId]:
     """A simple random sample of the living units of every source, at least two."""
     found: set[UnitId] = set()
     for source in run.config.sources:
-        units = [u for u in run.units if u.source == source and not run.is_dead(u)]
+        units = [u for u in run.units.chosen if u.source == source and not run.units.is_dead(u)]
         n = min(len(units), max(2, ceil(plan.gold_share * len(units))))
         found.update(in_random_order(run, units, "gold")[:n])
     return frozenset(found)
@@ -112,7 +114,7 @@ def score_in_stages(run: "Run") -> None:
     plan = _plan(run)
     judge(run, [s for s in judges(run) if s.name not in plan.stages])
     if all(s.name not in plan.stages for s in run.config.scorers if s.type == "simulation"):
-        run.score_by_simulation()
+        score_by_simulation(run)
     gold = gold_units(run, plan)
     for stage in plan.stages:
         score_by(run, stage, lambda explanation: explanation.unit in gold)
@@ -219,7 +221,7 @@ def mark_staged(
                 scores[place[0]] = _outside(score, stage, plan)
             elif place in found.decisions or not plan.decide:
                 reason = _why_not(place, stage, plan, found)
-                design = run.scorer_of(place[1]).design
+                design = scorer_of(run, place[1]).design
                 scores[place[0]] = left_out(explanation, stage, design, reason)
     return _as_json(run, plan, found)
 
@@ -272,7 +274,7 @@ def _as_json(run: "Run", plan: CascadeConfig, found: Decided) -> dict[str, Any]:
     return {
         "cascade": {
             **plan.model_dump(mode="json"),
-            "n_units": len(run.units),
+            "n_units": len(run.units.chosen),
             "n_gold_units": len(found.gold),
             "n_scored": n_scored,
             "explainers": explainers,

@@ -9,8 +9,10 @@ from autointerp.analysis.groups import layer_in
 from autointerp.analysis.results import RunResults, UnitResult
 from autointerp.cascade import mark_staged
 from autointerp.config import BASELINE_EXPLAINERS
+from autointerp.explained import explanations
 from autointerp.judging import asks_llm, judged, judges
 from autointerp.presets import preset_facts
+from autointerp.record_stage import records_key
 from autointerp.records import (
     SCHEMA_VERSION,
     Explanation,
@@ -21,6 +23,7 @@ from autointerp.records import (
     derived_seed,
 )
 from autointerp.scorers.simulation import simulation_key
+from autointerp.simulation_stage import score_jobs, scorer_of
 from autointerp.stopping import mark_stopped
 
 if TYPE_CHECKING:
@@ -30,21 +33,21 @@ if TYPE_CHECKING:
 
 def gather(run: "Run") -> RunResults:
     """Everything this config has results for."""
-    scores: dict[UnitId, dict[str, Score]] = {unit: {} for unit in run.units}
-    simulations: dict[UnitId, dict[str, tuple[Simulation, ...]]] = {u: {} for u in run.units}
-    for job in run.score_jobs():
+    scores: dict[UnitId, dict[str, Score]] = {unit: {} for unit in run.units.chosen}
+    simulations: dict[UnitId, dict[str, tuple[Simulation, ...]]] = {u: {} for u in run.units.chosen}
+    for job in score_jobs(run):
         score = run.store.get_score(job.key)
         if score is None:
             continue
         scores[job.record.unit][score.explainer] = score
-        request = run.scorer_of(job.record.unit).requests(job)[0]
+        request = scorer_of(run, job.record.unit).requests(job)[0]
         parts = run.store.get_simulation(simulation_key(request, job.simulator_fingerprint))
         if parts is not None:
             simulations[job.record.unit][score.explainer] = tuple(parts)
-    explanations: dict[UnitId, dict[str, Explanation]] = {unit: {} for unit in run.units}
+    words: dict[UnitId, dict[str, Explanation]] = {unit: {} for unit in run.units.chosen}
     for explainer in run.parts.explainers:
-        for unit, explanation in run.explanations(explainer).items():
-            explanations[unit][explainer.name] = explanation
+        for unit, explanation in explanations(run, explainer).items():
+            words[unit][explainer.name] = explanation
     by_judges = judged(run)
     staged: dict[str, Any] = {}
     if run.config.cascade is not None:
@@ -54,16 +57,16 @@ def gather(run: "Run") -> RunResults:
     results = tuple(
         UnitResult(
             unit=unit,
-            record=run.records[unit],
-            density=run.densities[unit],
-            explanations=explanations[unit],
+            record=run.units.records[unit],
+            density=run.units.densities[unit],
+            explanations=words[unit],
             scores=scores[unit],
             judged=by_judges.get(unit, {}),
-            scored_windows=run.scorer_of(unit).windows(run.records[unit]),
+            scored_windows=scorer_of(run, unit).windows(run.units.records[unit]),
             simulations=simulations[unit],
-            status=Status.DEAD if run.is_dead(unit) else Status.OK,
+            status=Status.DEAD if run.units.is_dead(unit) else Status.OK,
         )
-        for unit in run.units
+        for unit in run.units.chosen
     )
     sequences, texts = run.store.read_sequences()
     frame = run.config.units.min_active_documents
@@ -81,7 +84,7 @@ def gather(run: "Run") -> RunResults:
                 "n_dead": sum(u.maximum <= 0 for u in units),
                 "n_too_rare": sum(u.maximum > 0 and u.active_documents < frame for u in units),
             }
-            for name, units in run.summaries.items()
+            for name, units in run.units.summaries.items()
         },
         sequence_texts=texts,
         char_spans={s.sequence_id: (s.char_starts, s.char_ends) for s in sequences},
@@ -105,7 +108,7 @@ def provenance(run: "Run") -> dict[str, Any]:
         },
         "sources": {
             name: {
-                "records_key": run.records_key(name),
+                "records_key": records_key(run, name),
                 "facts": source_facts(run, name),
                 **(
                     {"fingerprint": run.parts.sources[name].fingerprint()}
@@ -119,7 +122,7 @@ def provenance(run: "Run") -> dict[str, Any]:
             for name, settings in run.config.sources.items()
         },
         "first_use": run.store.read_json("first_use.json"),
-        "corpus_key": run.corpus_key,
+        "corpus_key": run.corpus_stage.key,
         "corpus": run.store.read_json("corpus.json") if run.config.corpus else None,
         "corpus_fingerprint": run.parts.corpus.fingerprint() if run.config.corpus else None,
         "design": {"name": run.design.name, "key": run.design.key()},
@@ -148,7 +151,7 @@ def source_facts(run: "Run", name: str) -> dict[str, Any]:
         "type": settings.type,
         "hook_point": source.read_at if source else None,
         "layer": layer_in(source.read_at) if source else None,
-        "width": source.n_units if source else len(run.summaries[name]),
+        "width": source.n_units if source else len(run.units.summaries[name]),
         "subject": subject.model if subject else None,
         "n_parameters": _n_parameters(run.parts.subject(source.subject)) if source else None,
         "l0": getattr(getattr(settings, "sparsify", None), "l0", None),

@@ -1,6 +1,6 @@
 """The scorers that ask a language model: what has no score under its key yet is asked about."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from autointerp.config import (
     ScorerConfig,
 )
 from autointerp.controls import score_with_controls
+from autointerp.explained import Wanted, everything, explained, living
 from autointerp.live import LiveSubject
 from autointerp.records import (
     AutointerpError,
@@ -26,6 +27,7 @@ from autointerp.scorers import JudgedScorer, ScoreJob, load_scorer
 from autointerp.scorers.ablate_to_simulation import AblateToSimulationScorer
 from autointerp.scorers.measured import Measurement, Measuring
 from autointerp.scorers.simulation import IMPORTED_DESIGN
+from autointerp.simulation_stage import controls_of, simulate
 from autointerp.simulators import SimulationRequest
 
 if TYPE_CHECKING:
@@ -69,10 +71,10 @@ def judge_of(run: "Run", scorer: JudgedScorer) -> Judge:
         in_words = [e.name for e in run.config.explainers if e.type not in BASELINE_EXPLAINERS]
         simulator = run.parts.simulator(in_words[0])
 
-        def simulate(requests: list[SimulationRequest]) -> list[list[Simulation]]:
-            return run.simulate(simulator, requests)
+        def answer(requests: list[SimulationRequest]) -> list[list[Simulation]]:
+            return simulate(run, simulator, requests)
 
-        handlers = {SimulationRequest: simulate, **live}
+        handlers = {SimulationRequest: answer, **live}
         return Judge(simulator.name, simulator.fingerprint, handlers)
     client = run.parts.client
     return Judge(client.name, client.fingerprint, {Request: client.handler, **live})
@@ -91,7 +93,7 @@ def live_subject(run: "Run") -> LiveSubject:
     return LiveSubject(
         run.parts.sources.get,
         run.parts.subject,
-        run.maxima.__getitem__,
+        run.units.maxima.__getitem__,
         sequence_of,
         bos=corpus.bos if corpus else "auto",
         n_masked_start=corpus.n_masked_start if corpus else 1,
@@ -136,7 +138,7 @@ def judge_entries(run: "Run", settings: ScorerConfig) -> Iterator[Entry]:
         for is_imported in {isinstance(s, RecordedConfig) for s in run.config.sources.values()}
     }
     of_units = not all(reads_explanation(scorer) for scorer in scorers.values())
-    for explanation, donors in run.living() if of_units else run.explained():
+    for explanation, donors in living(run) if of_units else explained(run):
         scorer = scorers[isinstance(run.config.sources[explanation.unit.source], RecordedConfig)]
         if explanation.explainer not in wordless:
             controls = judged_controls(run, scorer, explanation.explainer)
@@ -170,7 +172,7 @@ def judged_key(
 
 def judged_controls(run: "Run", scorer: JudgedScorer, explainer: str) -> tuple[str, ...]:
     """Controls beside a judge's score: other words, where it is words that are scored."""
-    return run.controls_of(explainer, judged=True) if reads_explanation(scorer) else ()
+    return controls_of(run.config, explainer, judged=True) if reads_explanation(scorer) else ()
 
 
 def judged_steps(run: "Run", scorer: JudgedScorer, job: ScoreJob) -> "Steps":
@@ -201,18 +203,9 @@ def others_of(
 def _job(run: "Run", entry: Entry) -> ScoreJob:
     key, scorer, explanation, donors = entry
     by = judge_of(run, scorer)
-    record = run.records[explanation.unit]
-    others = others_of(scorer, donors, run.records)
+    record = run.units.records[explanation.unit]
+    others = others_of(scorer, donors, run.units.records)
     return ScoreJob(record, explanation, donors, by.name, by.fingerprint, key, others)
-
-
-Wanted = Callable[[Explanation], bool]
-"""Whether an explanation is to be scored."""
-
-
-def everything(_: Explanation) -> bool:
-    """Every explanation is wanted."""
-    return True
 
 
 def entry_steps(run: "Run", entry: Entry) -> "Steps":

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from autointerp.explained import explanation_key
 from autointerp.explainers.best_of import BestOf, Candidate, best, candidates_of
+from autointerp.judging import judge_of
+from autointerp.record_stage import records_key
 from autointerp.records import (
     AutointerpError,
     Explanation,
@@ -21,8 +24,10 @@ from autointerp.records import (
     UsageError,
     content_key,
 )
-from autointerp.scorers import ScoreJob
+from autointerp.scorers import ScoreJob, load_scorer
 from autointerp.selection import Donors
+from autointerp.simulation_stage import scorer_of, simulate, simulation_batch, simulation_scorer
+from autointerp.simulators import SimulationRequest
 
 if TYPE_CHECKING:
     from autointerp.config import RunConfig
@@ -58,10 +63,10 @@ def selections(run: "Run", explainer: BestOf) -> Mapping[UnitId, Selection]:
     found: dict[UnitId, list[Candidate]] = {}
     keys: dict[UnitId, list[str]] = {}
     sources = [one for one in run.parts.explainers if one.name in explainer.of]
-    for unit in run.known_units():
-        if run.is_dead(unit):
+    for unit in run.units.known:
+        if run.units.is_dead(unit):
             continue
-        explanations = [run.store.get_explanation(run.explanation_key(unit, o)) for o in sources]
+        explanations = [run.store.get_explanation(explanation_key(run, unit, o)) for o in sources]
         known = [one for one in explanations if one is not None]
         found[unit] = candidates_of(known)
         keys[unit] = [one.key for one in known]
@@ -70,10 +75,10 @@ def selections(run: "Run", explainer: BestOf) -> Mapping[UnitId, Selection]:
         for unit, own in found.items()
         if own
     }
-    donors = Donors(list(stand_ins.values()), run.densities, run.directions())
+    donors = Donors(list(stand_ins.values()), run.units.densities, run.units.directions())
     n = run.config.score.shuffled_donors
     result: dict[UnitId, Selection] = {}
-    for unit in run.units:
+    for unit in run.units.chosen:
         if unit not in found:
             continue
         own = found[unit]
@@ -84,8 +89,8 @@ def selections(run: "Run", explainer: BestOf) -> Mapping[UnitId, Selection]:
             unit=unit,
             name=explainer.name,
             explainer=explainer.fingerprint,
-            records=run.records_key(unit.source),
-            scorer=identity_of(chooser(run, explainer, _design(run, unit))),
+            records=records_key(run, unit.source),
+            scorer=identity_of(chooser(run, explainer, scorer_of(run, unit).design)),
             judge=judge,
             explanations=keys[unit],
             donors=[[str(donor), keys[donor], len(texts)] for donor, texts in chosen],
@@ -137,8 +142,8 @@ def _jobs(
 ) -> Iterator[tuple[tuple[str, int], Any]]:
     """One score per candidate, on the unit's `calibrate` windows, without controls."""
     for selection in missing:
-        scorer = chooser(run, explainer, _design(run, selection.unit))
-        record = run.records[selection.unit]
+        scorer = chooser(run, explainer, scorer_of(run, selection.unit).design)
+        record = run.units.records[selection.unit]
         for number, text in enumerate(selection.texts):
             words = Explanation(selection.unit, explainer.name, text, Status.OK, "")
             job = ScoreJob(record, words, (), "", "", "")
@@ -183,20 +188,6 @@ def _chosen(explainer: BestOf, selection: Selection, scores: Mapping[int, Score]
     )
 
 
-def donors_of(explanation: Explanation) -> tuple[Explanation, ...]:
-    """The controls of a choice: every donor's best text on the same `calibrate` windows."""
-    return tuple(
-        Explanation(
-            UnitId.parse(entry["unit"]),
-            explanation.explainer,
-            entry["text"],
-            Status.OK,
-            content_key("shuffled choice", key=explanation.key, place=place),
-        )
-        for place, entry in enumerate(explanation.details.get("shuffled") or ())
-    )
-
-
 def _entry(text: str, score: Score) -> dict[str, Any]:
     return {"text": text, "value": score.value, "status": str(score.status)}
 
@@ -207,10 +198,6 @@ def _failed(unit: UnitId, explainer: BestOf, reason: str) -> Score:
         simulator="", value=None, status=Status.FAILED, key="", split=Split.CALIBRATE,
         reason=reason,
     )  # fmt: skip
-
-
-def _design(run: "Run", unit: UnitId) -> str:
-    return run.scorer_of(unit).design
 
 
 def most_texts(config: "RunConfig", explainer: BestOf, n_donors: int) -> int:
@@ -239,11 +226,9 @@ def chooser(run: "Run", explainer: BestOf, design: str) -> Any:
     Raises:
         UsageError: where it scores no explanations, or cannot read another split.
     """
-    from autointerp.scorers import load_scorer
-
     settings = _settings(run, explainer)
     if settings.type == "simulation":
-        scorer: Any = replace(run.scorer, design=design, calibration="none")
+        scorer: Any = replace(simulation_scorer(run, design), calibration="none")
     else:
         scorer = load_scorer(settings, run.config.score, design, run.config.seed)
     has_split = is_dataclass(scorer) and "split" in {field.name for field in fields(scorer)}
@@ -263,8 +248,6 @@ def identity_of(scorer: Any) -> dict[str, Any]:
 
 
 def _judge_fingerprint(run: "Run", explainer: BestOf) -> str:
-    from autointerp.judging import judge_of
-
     if _settings(run, explainer).type == "simulation":
         return run.parts.simulator(explainer.name).fingerprint
     return judge_of(run, chooser(run, explainer, run.design.name)).fingerprint
@@ -272,14 +255,11 @@ def _judge_fingerprint(run: "Run", explainer: BestOf) -> str:
 
 def _handlers(run: "Run", explainer: BestOf) -> tuple[dict[type, Any], int]:
     """Who answers the scorer, and how many questions at once."""
-    from autointerp.judging import judge_of
-    from autointerp.simulators import SimulationRequest
-
     if _settings(run, explainer).type == "simulation":
         simulator = run.parts.simulator(explainer.name)
         return (
-            {SimulationRequest: lambda requests: run.simulate(simulator, requests)},
-            run.simulation_batch(simulator),
+            {SimulationRequest: lambda requests: simulate(run, simulator, requests)},
+            simulation_batch(run, simulator),
         )
     judge = judge_of(run, chooser(run, explainer, run.design.name))
     return dict(judge.handlers), run.parts.llm_batch

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from autointerp.analysis.values import outcome_of_score
 from autointerp.config import BASELINE_EXPLAINERS, RunConfig, ScorerConfig
-from autointerp.judging import Wanted, entry_steps, judge, judge_entries, reads_explanation
+from autointerp.explained import Wanted
+from autointerp.judging import entry_steps, judge, judge_entries, reads_explanation
 from autointerp.records import AutointerpError, Explanation, Score, Status, UnitId, derived_seed
 from autointerp.scorers import load_scorer
+from autointerp.simulation_stage import score_by_simulation, score_jobs, score_steps, simulated
 
 if TYPE_CHECKING:
     from autointerp.controls.scoring import Steps
@@ -52,7 +54,7 @@ def score_by(run: "Run", scorer: str, wanted: Wanted) -> None:
 
     settings = scorer_settings(run, scorer)
     if settings.type == "simulation":
-        run.score_by_simulation(chosen)
+        score_by_simulation(run, chosen)
     else:
         judge(run, [settings], chosen)
 
@@ -74,7 +76,7 @@ def entries_of(run: "Run", scorer: str) -> Iterator[tuple[Place, str, Explanatio
     """Every explanation in words with the key of its score by one scorer."""
     settings, words = scorer_settings(run, scorer), set(in_words(run))
     if settings.type == "simulation":
-        found = ((key, explanation) for key, explanation, _ in run.simulated())
+        found = ((key, explanation) for key, explanation, _ in simulated(run))
     else:
         found = ((key, one) for key, _, one, _ in judge_entries(run, settings))
     for key, explanation in found:
@@ -86,7 +88,7 @@ def _unstarted(run: "Run", scorer: str, known: set[str]) -> Iterator["Steps"]:
     """Scores that are not stored, each about to ask its first question."""
     settings = scorer_settings(run, scorer)
     if settings.type == "simulation":
-        yield from (run.score_steps(job) for job in run.score_jobs() if job.key not in known)
+        yield from (score_steps(run, job) for job in score_jobs(run) if job.key not in known)
     else:
         entries = judge_entries(run, settings)
         yield from (entry_steps(run, entry) for entry in entries if entry[0] not in known)

@@ -20,8 +20,10 @@ from autointerp.analysis.results import SIMULATION
 from autointerp.analysis.scorer_facts import scorer_facts
 from autointerp.analysis.values import IN_NO_MEAN
 from autointerp.config import ScorerConfig, StopConfig
-from autointerp.judging import Wanted, judge, judges
+from autointerp.explained import Wanted
+from autointerp.judging import judge, judges
 from autointerp.records import AutointerpError, Score, Status, UnitId, UsageError
+from autointerp.simulation_stage import scorer_of
 from autointerp.staging import (
     Place,
     Scores,
@@ -250,7 +252,7 @@ def mark_stopped(
             reason = progress.reason(unit.source, plan)
             score = table(unit).get(explainer)
             table(unit)[explainer] = (
-                left_out(explanation, settings.name, run.scorer_of(unit).design, reason)
+                left_out(explanation, settings.name, scorer_of(run, unit).design, reason)
                 if score is None
                 else replace(score, details={**score.details, IN_NO_MEAN: reason})
             )

@@ -7,10 +7,11 @@ from the stored simulations or answers, the choice is made again, and its key is
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from autointerp.explainers.best_of import BestOf, best, candidates_of
+from autointerp.explainers.best_of import BestOf, best, candidates_of, donors_of
 from autointerp.records import Explanation, Status, UnitId, content_key
 from autointerp.scorers import ScoreJob
-from autointerp.selecting import chooser, donors_of, identity_of
+from autointerp.selecting import chooser, identity_of
+from autointerp.simulation_stage import scorer_of
 
 if TYPE_CHECKING:
     from autointerp.stored_run import StoredRun
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def choice_is_keyed(stored: "StoredRun", explanation: Explanation, explainer: BestOf) -> bool:
     """Whether a choice's key is the hash of its candidates, its donors' and who chose."""
-    design = stored.run.scorer_of(explanation.unit).design
+    design = scorer_of(stored.run, explanation.unit).design
     k = len(explanation.details.get("candidates") or ())
     donors = [
         (str(entry["unit"]), _found(stored, UnitId.parse(str(entry["unit"])), explainer))
@@ -85,7 +86,7 @@ def _value(
     stored: "StoredRun", explanation: Explanation, explainer: BestOf, entry: Mapping[str, Any]
 ) -> float | None:
     """The number one text was chosen by, on the `calibrate` windows."""
-    design = stored.run.scorer_of(explanation.unit).design
+    design = scorer_of(stored.run, explanation.unit).design
     scorer = chooser(stored.run, explainer, design)
     words = Explanation(explanation.unit, explainer.name, str(entry["text"]), Status.OK, "")
     job = ScoreJob(stored.record(explanation.unit), words, (), "", "", "")

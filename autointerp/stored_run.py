@@ -27,10 +27,11 @@ from autointerp.records import (
     UnitRecord,
     content_key,
 )
-from autointerp.runner import Run, score_key
+from autointerp.runner import Run
 from autointerp.scorers import JudgedScorer, ScoreJob, load_scorer
 from autointerp.scorers.simulation import IMPORTED_DESIGN, SimulationScorer, simulation_key
 from autointerp.selection import NEAR_COPY_COSINE, Donors
+from autointerp.simulation_stage import controls_of, score_key, score_steps, scorer_of
 from autointerp.simulators import SimulationRequest
 from autointerp.store import RunStore
 from autointerp.stored_choices import choice_is_keyed, chosen_donors
@@ -182,7 +183,7 @@ class StoredRun:
 
     def simulation_scorer(self, unit: UnitId) -> SimulationScorer:
         """What scored a unit by simulation."""
-        return self.run.scorer_of(unit)
+        return scorer_of(self.run, unit)
 
     def record(self, unit: UnitId) -> UnitRecord:
         """The stored record of a unit."""
@@ -223,8 +224,8 @@ class StoredRun:
         fingerprint = self.facts["simulators"].get(score.simulator)
         if fingerprint is None:
             raise CannotRecomputeError("of a simulator that the config no longer has")
-        scorer = self.run.scorer_of(score.unit)
-        controls = self.run.controls_of(score.explainer)
+        scorer = scorer_of(self.run, score.unit)
+        controls = controls_of(self.config, score.explainer)
         if score.scorer == "audit":
             controls = ()
             scorer = audit_scorer(self.run, score.unit)
@@ -233,7 +234,7 @@ class StoredRun:
         if score.controls and key != score.key:
             raise CannotRecomputeError("of an earlier state of this run")
         job = ScoreJob(record, own, donors, score.simulator, fingerprint, score.key)
-        steps = self.run.score_steps(job) if score.scorer == "simulation" else scorer.score(job)
+        steps = score_steps(self.run, job) if score.scorer == "simulation" else scorer.score(job)
         return from_store(steps, lambda r: self.simulation(r, fingerprint))
 
     def simulation(self, request: SimulationRequest, fingerprint: str) -> Any:
@@ -309,10 +310,10 @@ class StoredRun:
         near = {n.unit for n in record.neighbours or () if n.cosine > NEAR_COPY_COSINE}
         candidates = [
             self._stand_in(unit)
-            for unit in self.run.known_units()
-            if unit not in near and not self.run.is_dead(unit)
+            for unit in self.run.units.known
+            if unit not in near and not self.run.units.is_dead(unit)
         ]
-        found = Donors(candidates, self.run.densities, {})
+        found = Donors(candidates, self.run.units.densities, {})
         donors = found.of(own, self.config.score.shuffled_donors)
         if judged_key(scorer, own, donors, llm) != score.key:
             raise CannotRecomputeError(

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from autointerp.config import RunConfig, load_config, parse_config
-from autointerp.explainers.best_of import BestOf, Candidate, best, candidates_of
+from autointerp.explainers.best_of import BestOf, Candidate, best, candidates_of, donors_of
 from autointerp.progress import Silent
 from autointerp.records import (
     AutointerpError,
@@ -21,7 +21,8 @@ from autointerp.records import (
 )
 from autointerp.runner import Run, run
 from autointerp.scorers import ScoreJob
-from autointerp.selecting import Selection, _chosen, donors_of
+from autointerp.selecting import Selection, _chosen
+from autointerp.simulation_stage import simulation_scorer
 from tests.run_helpers import small_config, write_dictionary
 from tests.scorers.test_embedding import made_folder
 
@@ -76,7 +77,11 @@ def test_the_chosen_text_has_the_largest_score_on_calibrate(config, results):
         assert details["value_on_calibrate"] == max(known)
         assert details["mean_on_calibrate"] == pytest.approx(np.mean(known))
         # The same from the records, by another way.
-        scorer = replace(again.scorer, split=Split.CALIBRATE, min_active_documents=1)
+        scorer = replace(
+            simulation_scorer(again, again.design.name),
+            split=Split.CALIBRATE,
+            min_active_documents=1,
+        )
         for entry in details["candidates"]:
             words = Explanation(unit.unit, "x", entry["text"], Status.OK, "")
             steps = scorer.score(ScoreJob(unit.record, words, (), "", "", ""))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autointerp.explainers.base import Explaining, ExplainView
-from autointerp.records import AutointerpError, Explanation, Status, content_key
+from autointerp.records import AutointerpError, Explanation, Status, UnitId, content_key
 
 VERSION = 1
 """Raise when the same candidates and scores give another choice."""
@@ -70,6 +70,20 @@ def candidates_of(explanations: Sequence[Explanation]) -> list[Candidate]:
                 one = Candidate(text, explanation.explainer, explanation.key)
                 found.setdefault(" ".join(text.casefold().split()), one)
     return list(found.values())
+
+
+def donors_of(explanation: Explanation) -> tuple[Explanation, ...]:
+    """The controls of a choice: every donor's best text on the same `calibrate` windows."""
+    return tuple(
+        Explanation(
+            UnitId.parse(entry["unit"]),
+            explanation.explainer,
+            entry["text"],
+            Status.OK,
+            content_key("shuffled choice", key=explanation.key, place=place),
+        )
+        for place, entry in enumerate(explanation.details.get("shuffled") or ())
+    )
 
 
 def best(values: Sequence[float | None]) -> int | None:
