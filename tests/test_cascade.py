@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import pytest
 from autointerp.cascade import decided
 from autointerp.config import parse_config
 from autointerp.progress import Silent
-from autointerp.records import Score, Status, UsageError
+from autointerp.records import Status, UsageError
 from autointerp.runner import Run, run
-from autointerp.scorers import SCORERS
-from tests.run_helpers import StopAfter, small_config
+from tests.made_scorers import MadeScorer, install, sixty_units
+from tests.run_helpers import StopAfter
 
 CALLS: Counter[str] = Counter()
 """Explanations that each made scorer was asked about."""
@@ -25,35 +24,15 @@ def quality(index: int) -> float:
     return 0.6 if index % 3 == 0 else 0.0
 
 
-class Made:
-    """A scorer whose number is known: the quality of the unit, and how far it is off."""
-
-    metric = "made score"
-    bounds = (-1.0, 1.0)
-    reads_explanation = True
-
-    def __init__(self, design: str, *, name: str, **_: Any) -> None:
-        self.design, self.name = design, name
-
-    def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "design": self.design}
+class Made(MadeScorer):
+    """The quality of the unit, and how far the scorer is off."""
 
     def value(self, index: int) -> float:
+        CALLS[self.name] += 1
         # The first stage leaves every fifth unit in the middle, where it cannot tell.
         if self.name == "first" and index % 5 == 0:
             return 0.3
         return quality(index) + 0.001 * (index % 7)
-
-    def score(self, job: Any) -> Iterator[Any]:
-        yield [self.name]
-        CALLS[self.name] += 1
-        value = self.value(job.record.unit.index)
-        return Score(
-            unit=job.record.unit, explanation_key=job.explanation.key,
-            explainer=job.explanation.explainer, scorer=self.name, simulator="made",
-            value=value, status=Status.OK, key=job.key, control_mean=0.0, lift=value,
-            design=self.design,
-        )  # fmt: skip
 
 
 class OfUnits(Made):
@@ -62,27 +41,13 @@ class OfUnits(Made):
 
 @pytest.fixture(autouse=True)
 def made_scorers(monkeypatch: pytest.MonkeyPatch) -> None:
-    from autointerp import judging
-
     CALLS.clear()
-    for kind in ("first", "second", "gold"):
-        monkeypatch.setitem(SCORERS, kind, Made)
-    monkeypatch.setitem(SCORERS, "of_units", OfUnits)
-    real = judging.judge_of
-
-    def judge_of(of: Any, scorer: Any) -> Any:
-        if isinstance(scorer, Made):
-            return judging.Judge("made", "made", {str: lambda requests: [None] * len(requests)})
-        return real(of, scorer)
-
-    monkeypatch.setattr(judging, "judge_of", judge_of)
+    install(monkeypatch, first=Made, second=Made, gold=Made, of_units=OfUnits)
 
 
 def config_of(folder: Path, model: Path, **changes: Any) -> Any:
     stages = ["first", "second", "gold"]
-    return small_config(folder, model, **{
-        "units": {"sample": 60, "min_active_documents": 1},
-        "explainers": [{"name": "top_tokens", "type": "top_tokens"}],
+    return sixty_units(folder, model, **{
         "scorers": [{"name": name, "type": name} for name in stages],
         "cascade": {"stages": stages, "gold_share": 0.5, "max_error": 0.3, "delta": 0.2,
                     "bar": 0.5},

@@ -10,8 +10,8 @@ import pytest
 
 from autointerp.records import AutointerpError, Score, Status, UsageError
 from autointerp.runner import run
-from autointerp.scorers import SCORERS
-from tests.run_helpers import StopAfter, small_config
+from tests.made_scorers import MadeScorer, install, sixty_units
+from tests.run_helpers import StopAfter
 
 CALLS: Counter[int] = Counter()
 """Units that the made scorer was asked about, by index."""
@@ -24,33 +24,19 @@ def true_lift(index: int) -> float:
     return 0.2 + 0.01 * (index % 3)
 
 
-class Made:
-    metric = "made score"
-    bounds = (-1.0, 1.0)
-    reads_explanation = True
+class Made(MadeScorer):
+    """The true lift; every eleventh unit has too little data."""
 
-    def __init__(self, design: str, *, name: str, **_: Any) -> None:
-        self.design, self.name = design, name
-
-    def identity(self) -> dict[str, Any]:
-        return {"name": self.name, "design": self.design}
-
-    def score(self, job: Any) -> Iterator[Any]:
-        index = job.record.unit.index
-        rare = {"value": None, "status": Status.INSUFFICIENT_DATA}
-        facts = {
-            "unit": job.record.unit, "explanation_key": job.explanation.key, "key": job.key,
-            "explainer": job.explanation.explainer, "scorer": self.name, "simulator": "made",
-            "design": self.design,
-        }  # fmt: skip
-        if index % 11 == 0:
-            return Score(**facts, **rare)
-        yield [self.name]
+    def value(self, index: int) -> float:
         CALLS[index] += 1
         if index in FAILING:
             raise AutointerpError("no answer came")
-        value = true_lift(index)
-        return Score(**facts, value=value, status=Status.OK, control_mean=0.0, lift=value)
+        return true_lift(index)
+
+    def score(self, job: Any) -> Iterator[Any]:
+        if job.record.unit.index % 11 == 0:
+            return Score(**self.facts(job), value=None, status=Status.INSUFFICIENT_DATA)
+        return (yield from super().score(job))
 
 
 class Unbounded(Made):
@@ -59,23 +45,16 @@ class Unbounded(Made):
 
 @pytest.fixture(autouse=True)
 def made_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
-    from autointerp import judging
-
     CALLS.clear()
     FAILING.clear()
-    monkeypatch.setitem(SCORERS, "made", Made)
-    monkeypatch.setitem(SCORERS, "unbounded", Unbounded)
-    handlers = {str: lambda requests: [None] * len(requests)}
-    monkeypatch.setattr(judging, "judge_of", lambda *_: judging.Judge("made", "made", handlers))
+    install(monkeypatch, made=Made, unbounded=Unbounded)
 
 
 def config_of(folder: Path, model: Path, kind: str = "made", **stop: Any) -> Any:
     stop = {"half_width": 0.2, "first": 4, **stop}
-    return small_config(
+    return sixty_units(
         folder,
         model,
-        units={"sample": 60, "min_active_documents": 1},
-        explainers=[{"name": "top_tokens", "type": "top_tokens"}],
         scorers=[{"name": "made", "type": kind}],
         score={"shuffled_donors": 2, "bootstrap": 100, "stop": stop},
     )

@@ -9,7 +9,6 @@ A large source is sampled: explained units first, then others at random, as the 
 """
 
 import contextlib
-import importlib.util
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -21,13 +20,11 @@ import numpy as np
 from autointerp.browser.codes import source_bounds
 from autointerp.browser.opened import OpenedRun
 from autointerp.records import AutointerpError, UnitId, UsageError, derived_seed
+from autointerp.stats.plane import has_umap, principal_plane, umap_plane
 from autointerp.store import write_text
 
 MOST_POINTS = {"pca": 20_000, "umap": 8_000}
 """Units on a map."""
-
-MOST_FITTED = 8_192
-"""Rows that principal components are found from."""
 
 _CHUNK = 2_048
 MAP_VERSION = 1
@@ -63,7 +60,7 @@ class Maps:
             "source": source,
             "sources": self.run.sources,
             "method": method,
-            "has_umap": importlib.util.find_spec("umap") is not None,
+            "has_umap": has_umap(),
             "q": parameters.get("q", "")[:200],
             "unit": parameters.get("unit", "")[:300],
             "is_kept": self.kept(source, method) is not None,
@@ -98,7 +95,7 @@ class Maps:
         kept = self.kept(source, method)
         if kept is not None:
             return kept
-        if method == "umap" and importlib.util.find_spec("umap") is None:
+        if method == "umap" and not has_umap():
             raise AutointerpError(
                 "UMAP needs umap-learn, which is not installed: pip install 'autointerp[umap]', "
                 "or choose principal components"
@@ -216,49 +213,25 @@ class Maps:
 
 
 def principal_places(rows: np.ndarray) -> tuple[np.ndarray, float]:
-    """Scores on the first two principal components.
-
-    With C = (X − μ)ᵀ(X − μ) / n and C v = λ v: place = (x − μ) · [v₁ v₂].
+    """Scores on the first two principal components, and the share of the variance on them.
 
     Args:
-        rows: [n, d]. Mean and components are those of evenly spread rows where there are many.
+        rows: [n, d].
 
     Returns:
-        [n, 2] places, the largest |value| of either axis 1; and the share (λ₁ + λ₂) / Σ λ.
+        [n, 2] places, the largest |value| of either axis 1; and the share.
     """
-    step = max(1, -(-len(rows) // MOST_FITTED))
-    fitted = rows[::step].astype(np.float64)
-    mean = fitted.mean(axis=0)
-    centred = fitted - mean
-    if centred.shape[0] < centred.shape[1]:
-        values, left = np.linalg.eigh(centred @ centred.T)
-        axes = centred.T @ left[:, -1:-3:-1]
-        axes /= np.maximum(np.linalg.norm(axes, axis=0), 1e-12)
-    else:
-        values, vectors = np.linalg.eigh(centred.T @ centred)
-        axes = vectors[:, -1:-3:-1]
-    # The sign of an axis is free: its largest entry is made positive, so that maps are repeatable.
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
-    places = (rows - mean) @ (axes * np.where(signs == 0, 1, signs))
-    total = float(values.clip(min=0).sum())
-    share = float(values[-2:].clip(min=0).sum() / total) if total > 0 else 0.0
-    return places / np.maximum(np.abs(places).max(axis=0), 1e-12), share
+    places, share = principal_plane(rows)
+    return _scaled(places), share
 
 
 def _umap_places(rows: np.ndarray, seed: int) -> np.ndarray:
-    import warnings
+    places = umap_plane(rows, seed, n_neighbours=min(15, len(rows) - 1))
+    return _scaled(places - (places.max(axis=0) + places.min(axis=0)) / 2)
 
-    import umap
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model: Any = umap.UMAP(
-            n_components=2, metric="cosine", random_state=seed % 2**31,
-            n_neighbors=min(15, len(rows) - 1),
-        )  # fmt: skip
-        places = np.asarray(model.fit_transform(rows), np.float64)
-    middle = (places.max(axis=0) + places.min(axis=0)) / 2
-    places = places - middle
+def _scaled(places: np.ndarray) -> np.ndarray:
+    """With the largest |value| of either axis 1."""
     return places / np.maximum(np.abs(places).max(axis=0), 1e-12)
 
 
