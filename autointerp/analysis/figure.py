@@ -276,6 +276,9 @@ def short(name: str) -> str:
 
 def save_figure(figure: Any, png: Path, svg: Path) -> None:
     """Write both files whole or not at all, without dates or versions."""
+    # Laid out once: it takes longer than drawing.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for path, metadata in ((png, {"Software": None}), (svg, {"Date": None, "Creator": None})):
         data = io.BytesIO()
         figure.savefig(data, format=path.suffix[1:], metadata=metadata, transparent=path is svg)

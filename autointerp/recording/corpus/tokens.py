@@ -238,6 +238,8 @@ def documents_per_split(sequences: Iterable[Sequence]) -> Counter[Split]:
 def vocabulary(tokenizer: Any) -> list[str]:
     """Text of every token id, decoded once: partial characters are shown as U+FFFD."""
     size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+    # An array: lists of lists are looked through id by id, which takes longer than decoding.
+    ids = np.arange(size)[:, None]
     return tokenizer.batch_decode(
-        [[i] for i in range(size)], clean_up_tokenization_spaces=False, skip_special_tokens=False
+        ids, clean_up_tokenization_spaces=False, skip_special_tokens=False
     )
