@@ -175,13 +175,14 @@ def _split_rows(
         shown = top.rank < SHOWN_TOKENS
         top = top.of(shown)
     token_ends = np.r_[0, np.cumsum(np.bincount(top.unit, minlength=n))].astype(np.int32)
+    mean, mean_upper = float32_bounds(top.mean, top.mean_upper)
     tokens = pa.StructArray.from_arrays(
         [
             texts.take(pa.array(top.token)),
-            pa.array(top.mean),
-            pa.array(top.mean_upper),
+            pa.array(mean),
+            pa.array(mean_upper),
             pa.array(top.count),
-            pa.array(top.maximum.astype(np.float64)),
+            pa.array(top.maximum),
         ],
         fields=list(field.field("top_tokens").type.value_type),
     )
@@ -204,6 +205,14 @@ def _split_rows(
         ],
         fields=list(field),
     )
+
+
+def float32_bounds(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both bounds as float32, rounded apart where they differ: they enclose what they enclosed."""
+    low, high = lower.astype(np.float32), upper.astype(np.float32)
+    apart = lower < upper
+    low = np.where(apart & (low > lower), np.nextafter(low, np.float32(-np.inf)), low)
+    return low, np.where(apart & (high < upper), np.nextafter(high, np.float32(np.inf)), high)
 
 
 def _trimmed(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

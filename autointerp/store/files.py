@@ -12,8 +12,13 @@ from autointerp.records import SCHEMA_VERSION, AutointerpError
 
 PARQUET: dict[str, Any] = {
     "compression": "zstd",
-    # Columns of a few words; numbers and ids compress as well without, in less time.
-    "use_dictionary": ["split", "stratum", "kind", "hard_by"],
+    # Columns of a few words or of few places; other numbers and ids compress as well without, in
+    # less time.
+    "use_dictionary": [
+        *("split", "stratum", "kind", "hard_by"),
+        *("start", "stop", "positions.list.element"),
+    ],
+    "column_encoding": {"sequence": "DELTA_BINARY_PACKED"},
     "write_statistics": False,
 }
 """How Parquet files are written: nothing searches them by value."""

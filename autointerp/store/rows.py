@@ -44,15 +44,16 @@ RECORD_SCHEMA = pa.schema(
     }
 )
 """`positions` are the tokens of the window with an activation > 0, `shares` these activations
-divided by `maximum`: float16 then loses at most 1 part in 2,000."""
+divided by `maximum`: float16 then loses at most 1 part in 2,000. On disk a number stands for
+`sequence_id` (`store.sequence_numbers`)."""
 
 _TOP_TOKEN = pa.struct(
     {
         "token": pa.string(),
-        "mean": pa.float64(),
-        "mean_upper": pa.float64(),
+        "mean": pa.float32(),
+        "mean_upper": pa.float32(),
         "count": pa.int64(),
-        "maximum": pa.float64(),
+        "maximum": pa.float32(),
     }
 )
 _SPLIT_STATISTICS = pa.struct(

@@ -2,6 +2,7 @@
 
     config.yaml  provenance.json  corpus.parquet  vocabulary.parquet
     records/SOURCE.parquet             one row per unit and window, 32 units a row group
+    records/SOURCE.sequences.parquet   the sequences these windows lie in, by number
     records/SOURCE.statistics.parquet  one row per unit
     records/SOURCE.output.parquet      one row per index: promoted tokens, nearest units
     results.sqlite                     explanations, simulations, scores, ledger (WAL, one writer)
@@ -20,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from autointerp.records import (
@@ -68,10 +68,22 @@ from autointerp.store.rows import (
     unpack_simulations,
     window_rows,
 )
+from autointerp.store.sequence_numbers import (
+    SequenceNumbers,
+    has_numbers,
+    numbers_path,
+    read_numbers,
+    stored_record_schema,
+    with_ids,
+)
 
 UNITS_PER_ROW_GROUP = 32
 """A unit is read in milliseconds: fewer to a group, and opening a file of many groups takes longer
 than reading one."""
+
+_STATISTICS_PER_ROW_GROUP = 128
+"""Units a group of the statistics: a row each, of many columns, and every one of them is paid for
+in every group when the file is opened."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -146,6 +158,7 @@ class RunStore:
         self._database: sqlite3.Connection | None = None
         self._ledger: Ledger | None = None
         self._groups: dict[str, _UnitPlaces] = {}
+        self._numbers: dict[str, pa.Array | None] = {}
         self._files: dict[str, RowGroups] = {}
         self._outputs: dict[str, OutputSideFile | None] = {}
 
@@ -206,10 +219,11 @@ class RunStore:
 
     def records_key(self, source: str) -> str | None:
         """The key the records of a source were made from, `None` where they are not complete."""
-        return _common_key(
-            self.records_folder / f"{source}.parquet",
-            self.records_folder / f"{source}.statistics.parquet",
-        )
+        windows = self.records_folder / f"{source}.parquet"
+        paths = [windows, self.records_folder / f"{source}.statistics.parquet"]
+        if has_numbers(windows):
+            paths.append(numbers_path(self.records_folder, source))
+        return _common_key(*paths)
 
     def write_records(self, source: str, key: str, units: Iterable[UnitRecord]) -> int:
         """Write the records of a source, sorted as given; returns the number of units."""
@@ -229,9 +243,11 @@ class RunStore:
         partial = path.with_name(f".{path.name}.partial")
         written: list[pa.Table] = []
         n_groups = 0
-        with pq.ParquetWriter(partial, stamped(RECORD_SCHEMA, key), **PARQUET) as writer:
+        numbers = SequenceNumbers()
+        with pq.ParquetWriter(partial, stamped(stored_record_schema(), key), **PARQUET) as writer:
             for rows, units in tables:
                 bounds = _row_bounds(rows, units)
+                rows = numbers.numbered(rows)
                 groups = np.full(len(units), -1, np.int32)
                 for place, (first, last) in enumerate(bounds):
                     if first < last:
@@ -241,16 +257,18 @@ class RunStore:
                         n_groups += 1
                 column = UNIT_SCHEMA.get_field_index("row_group")
                 written.append(units.set_column(column, "row_group", pa.array(groups)))
+        # A run killed from here on leaves files of different keys: `records_key` is then `None`.
+        numbers.write(numbers_path(self.records_folder, source), key)
         partial.replace(path)
-        # A run killed here leaves two files of different keys: `records_key` is then `None`.
         together = pa.concat_tables(written) if written else UNIT_SCHEMA.empty_table()
         write_table(
             self.records_folder / f"{source}.statistics.parquet",
             together,
             key,
-            row_group_size=UNITS_PER_ROW_GROUP,
+            row_group_size=_STATISTICS_PER_ROW_GROUP,
         )
         self._groups.pop(source, None)
+        self._numbers.pop(source, None)
         return len(together)
 
     def units(self, source: str) -> list["UnitSummary"]:
@@ -329,10 +347,18 @@ class RunStore:
         row = file.read(place // size).slice(place % size, 1).to_pylist()[0]
         records: list[dict[str, Any]] = []
         if group >= 0:
-            rows = self._row_groups(f"{unit.source}.parquet").read(group)
-            own = (pc.field("index") == unit.index) & (pc.field("polarity") == unit.polarity)
-            records = window_rows(rows.filter(own))
+            rows = _rows_of(unit, self._row_groups(f"{unit.source}.parquet").read(group))
+            ids = self._sequence_ids(unit.source)
+            records = window_rows(rows if ids is None else with_ids(rows, ids))
         return unit_of(unit.source, row, records, parents, vocabulary)
+
+    def _sequence_ids(self, source: str) -> pa.Array | None:
+        """Sequence ids by number; `None` where the rows hold ids, as an earlier version wrote."""
+        if source not in self._numbers:
+            numbered = has_numbers(self.records_folder / f"{source}.parquet")
+            path = numbers_path(self.records_folder, source)
+            self._numbers[source] = read_numbers(path) if numbered else None
+        return self._numbers[source]
 
     def _row_groups(self, name: str) -> RowGroups:
         return self._files.setdefault(name, RowGroups(self.records_folder / name))
@@ -375,7 +401,8 @@ class RunStore:
         return connection
 
     def close(self) -> None:
-        """Close the database; the write-ahead log is folded in."""
+        """Close the database, its write-ahead log folded in, and the files of records."""
+        self._files.clear()
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
@@ -501,6 +528,12 @@ def _tables_of(units: Iterable[UnitRecord]) -> Iterator[tuple[pa.Table, pa.Table
             pa.Table.from_pylist(rows, RECORD_SCHEMA),
             pa.Table.from_pylist([unit_row(unit, -1) for unit in batch], UNIT_SCHEMA),
         )
+
+
+def _rows_of(unit: UnitId, rows: pa.Table) -> pa.Table:
+    """The rows of one unit, which stand together."""
+    own = np.flatnonzero(_codes(rows) == unit.index * 2 + (unit.polarity < 0))
+    return rows.slice(int(own[0]), len(own)) if len(own) else rows.slice(0, 0)
 
 
 def _codes(table: pa.Table) -> np.ndarray:

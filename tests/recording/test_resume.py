@@ -92,7 +92,7 @@ def test_a_killed_recording_ends_with_the_same_bytes(
         assert (killed / "checkpoint" / "state.json").exists()
     assert start(tiny_folder, killed, size).wait() == 0
     expected = digests(whole)
-    assert len(expected) == 4 and digests(killed) == expected
+    assert len(expected) == 6 and digests(killed) == expected
     assert not (killed / "checkpoint").exists()
 
 

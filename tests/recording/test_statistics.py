@@ -12,6 +12,7 @@ from autointerp.recording.statistics import (
     bucket_edges,
     bucket_of,
 )
+from autointerp.recording.tables import float32_bounds
 
 VOCABULARY = 400
 
@@ -167,3 +168,15 @@ def test_the_table_holds_the_largest_maxima_each_token_once_ties_and_all(seed):
             assert len(set(held.tolist())) == len(held)
             assert maxima[tokens >= 0].tolist() == true[row, held].tolist()
             assert (tokens[maxima > 0] >= 0).all()
+
+
+def test_bounds_of_means_still_enclose_after_they_are_rounded_to_float32() -> None:
+    generator = np.random.default_rng(0)
+    lower = generator.random(1000)
+    upper = lower + np.where(np.arange(1000) % 2, 0.0, 10.0 ** -generator.integers(1, 12, 1000))
+    low, high = float32_bounds(lower, upper)
+    assert low.dtype == high.dtype == np.float32
+    apart = lower < upper
+    assert (low[apart] <= lower[apart]).all() and (high[apart] >= upper[apart]).all()
+    assert (low[~apart] == high[~apart]).all()
+    assert low == pytest.approx(lower, rel=2e-7) and high == pytest.approx(upper, rel=2e-7)
