@@ -13,7 +13,8 @@ and no concept is trained on that a known answer is the same as (`known.py`).
 
 A part of the rows come in pairs over the same windows: a concept, and a part of it (a category
 under it, a word out of it, one condition more), so that a description that is too narrow is told
-from one that is right. A few are recorded neurons (`recorded.py`).
+from one that is right. Others are recorded units of the embedded model (`recorded.py`): latents of a
+dictionary, where one is given, and neurons.
 
 Writes train.parquet and held_out.parquet: `family`, `description`, `ids`, `levels` (flat,
 [N_WINDOWS · N_TOKENS]); the second also has
@@ -25,11 +26,12 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import activations
 import concepts as c
 import conditions as k
 import numpy as np
@@ -45,6 +47,17 @@ N_TOKENS = 32
 N_WINDOWS = 8
 HELD_OUT_SHARE = 0.06
 """Of categories."""
+
+DEMO_CORPUS = Path(__file__).resolve().parent.parent / "demo" / "corpus.jsonl"
+
+NEURON_BLOCKS = (4, 8, 12)
+"""Of recorded neurons; the demos' are of blocks 10 and 14."""
+
+MADE_KINDS = ("glossary", "word_list")
+"""Texts that are no documents: no unit is recorded on them."""
+
+N_COMPARED = 40
+"""Concepts of each kind that recorded units are compared with, beside all categories."""
 
 HELD_OUT_ROOTS = (
     "food", "beverage", "animal", "chromatic color", "achromatic color", "relative", "body part",
@@ -84,6 +97,9 @@ class Texts:
         self.ids: list[np.ndarray] = []
         self.windows: list[c.Window] = []
         self.held_out: list[bool] = []
+        self.documents: list[int] = []
+        """Which text every window is from, counted."""
+        self.n_documents = 0
         self.places: dict[str, list[int]] = defaultdict(list)
         """Word form → numbers of the windows it stands in."""
 
@@ -100,6 +116,7 @@ class Texts:
                 coded["offset_mapping"], strict=True,
             ):  # fmt: skip
                 spans = np.asarray(spans, dtype=np.int64).reshape(-1, 2)
+                self.n_documents += 1
                 for first in range(0, len(ids) - N_TOKENS + 1, N_TOKENS):
                     own = spans[first : first + N_TOKENS]
                     base, last = int(own[0, 0]), int(own[-1, 1])
@@ -109,6 +126,7 @@ class Texts:
                     self.ids.append(np.asarray(ids[first : first + N_TOKENS], np.uint16))
                     self.windows.append(window)
                     self.held_out.append(out)
+                    self.documents.append(self.n_documents)
 
 
 class Categories:
@@ -238,6 +256,22 @@ def draw_windows(
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Which recorded units, and how many rows of them."""
+
+    sae: Path | None
+    """A dictionary of the embedded model, in any format that autointerp reads."""
+
+    hook: str | None
+    """Where it is read; `None` where its files say."""
+
+    latents: int
+    neurons: int
+    tokens: int
+    """Recorded."""
+
+
+@dataclass(frozen=True)
 class Vocabulary:
     """What concepts are made of."""
 
@@ -247,6 +281,19 @@ class Vocabulary:
 
     tokens: list[str]
     ranks: dict[str, int]
+
+
+def vocabulary(texts: Texts, tokenizer: Any) -> Vocabulary:
+    """Categories, words and tokens of the texts that may be trained on."""
+    counts = Counter({form: len(places) for form, places in texts.places.items()})
+    cats = Categories(counts)
+    unwanted = cats.masked | PLAIN_WORDS | {"", "="}
+    words = [w for w, n in counts.most_common(12_000) if n >= 8 and w not in unwanted]
+    ranks = {w: i for i, (w, _) in enumerate(counts.most_common(40_000))}
+    token_counts = Counter(int(i) for ids in texts.ids[::7] for i in ids)
+    tokens = [tokenizer.decode([i]) for i, _ in token_counts.most_common(6000)]
+    tokens = [t for t in tokens if "\ufffd" not in t and t.strip().lower() not in unwanted]
+    return Vocabulary(cats, words, tokens, ranks)
 
 
 def make_concepts(rng: np.random.Generator, of: Vocabulary) -> tuple[c.Concept, ...]:
@@ -364,14 +411,77 @@ def train_rows(
 
 
 def recorded_rows(
-    rng: np.random.Generator, texts: Texts, pool: np.ndarray, tokenizer: Any, masked: frozenset[str]
+    rng: np.random.Generator,
+    of: Vocabulary,
+    texts: Texts,
+    tokenizer: Any,
+    wanted: Wanted,
 ) -> list[dict[str, Any]]:
-    """Rows of recorded neurons."""
-    found = recorded.neurons(rng, texts.ids, pool, tokenizer, masked | PLAIN_WORDS, N_WINDOWS)
-    return [
-        row("neuron", text, texts, chosen, levels, rng.permutation(N_WINDOWS))
-        for text, chosen, levels in found
-    ]
+    """Rows of latents of a dictionary and of neurons, recorded on windows of the corpus alone."""
+    from autointerp.subject import load_subject
+    from autointerp.units import Neurons, SaeLatents, load_sae
+
+    if not wanted.neurons and (wanted.sae is None or not wanted.latents):
+        return []
+    subject = load_subject(dtype="bfloat16")
+    sources: list[Any] = []
+    if wanted.sae is not None and wanted.latents:
+        sae = load_sae(wanted.sae)
+        sources.append(SaeLatents.of("latent", "subject", subject, sae, wanted.hook))
+    if wanted.neurons:
+        places = [f"blocks.{block}.mlp.hook_post" for block in NEURON_BLOCKS]
+        sources += [Neurons.of("neuron", "subject", subject, place) for place in places]
+    pool = np.flatnonzero([
+        not out and window.kind not in MADE_KINDS
+        for out, window in zip(texts.held_out, texts.windows, strict=True)
+    ])  # fmt: skip
+    documents = np.array(texts.documents)
+    n_sequences = max(1, wanted.tokens // (N_TOKENS * activations.N_JOINED))
+    chosen = activations.sequences(rng, documents, pool, n_sequences)
+    found = activations.record(subject, sources, texts.ids, chosen, documents)
+    families = [source.name for source in sources]
+    return rows_of_units(rng, of, texts, tokenizer, wanted, families, found)
+
+
+def rows_of_units(
+    rng: np.random.Generator,
+    of: Vocabulary,
+    texts: Texts,
+    tokenizer: Any,
+    wanted: Wanted,
+    families: Sequence[str],
+    found: Sequence[activations.Recorded],
+) -> list[dict[str, Any]]:
+    """Rows of what was recorded from some sources, each of a family: `latent` or `neuron`."""
+    windows = [texts.windows[n] for n in found[0].numbers]
+    tokens = recorded.Tokens(found[0], tokenizer, of.cats.masked | PLAIN_WORDS | {"="})
+    masked = recorded.masked_positions(windows, of.cats.masked)
+    concepts = recorded.Concepts(found[0], list(comparable(rng, of)), windows)
+    known = KnownConcepts()
+    n_rows = {"latent": wanted.latents, "neuron": wanted.neurons // len(NEURON_BLOCKS)}
+    made: list[dict[str, Any]] = []
+    for family, own in zip(families, found, strict=True):
+        units = recorded.Units(rng, own, tokens, masked, concepts)
+        drawn = list(recorded.rows(rng, units, family, known, n_rows[family], N_WINDOWS))
+        print(f"{family}s: {len(drawn)} rows, {len(units.active)} units active")
+        made += [
+            row(r.family, r.description, texts, r.numbers, r.levels, rng.permutation(N_WINDOWS))
+            for r in drawn
+        ]
+    return made
+
+
+def comparable(rng: np.random.Generator, of: Vocabulary) -> Iterator[c.Concept]:
+    """The planted concepts that recorded units are compared with."""
+    for key in of.cats.train:
+        yield of.cats.concept(rng, key)
+    drawn: list[Callable[[], c.Concept]] = [
+        lambda: c.numbers(rng), lambda: c.punctuation(rng), lambda: c.shape(rng),
+        lambda: c.affix(rng), lambda: c.closed_class(rng), lambda: c.script(rng),
+        lambda: c.topic(rng), lambda: c.context(rng, of.words),
+    ]  # fmt: skip
+    for draw in drawn:
+        yield from (draw() for _ in range(N_COMPARED))
 
 
 def row(
@@ -403,6 +513,9 @@ def gather(corpus: Path, tokenizer: Any, cats_seed: int) -> Texts:
     """The corpus, WordNet's sentences and lists of its words, as windows."""
     texts = Texts()
     documents = [json.loads(line) for line in corpus.open(encoding="utf-8")]
+    shown = {json.loads(line)["text"] for line in DEMO_CORPUS.open(encoding="utf-8")}
+    if any(d["text"] in shown for d in documents):
+        raise SystemExit(f"{corpus} has documents of {DEMO_CORPUS}: nothing is trained on them")
     bodies = [d["text"] for d in documents]
     texts.add(
         tokenizer, bodies, [d["kind"] for d in documents], [is_held_out(t, 0.08) for t in bodies]
@@ -441,31 +554,32 @@ def main() -> None:
     parser.add_argument("corpus", type=Path, help="jsonl of build_demo_corpus.py --training")
     parser.add_argument("--output", type=Path, required=True, help="folder")
     parser.add_argument("--rows", type=int, default=30_000)
+    parser.add_argument("--sae", type=Path, help="a dictionary of the embedded model")
+    parser.add_argument("--hook", help="where it is read, if its files do not say")
+    parser.add_argument("--latents", type=int, default=2500, help="rows of its latents, at most")
+    parser.add_argument("--neurons", type=int, default=1500, help="rows of neurons, at most")
+    parser.add_argument("--tokens", type=int, default=200_000, help="recorded for both")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.hook and options.sae is None:
+        parser.error("--hook says where a dictionary is read: give one with --sae")
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(embedded_model_folder())
     texts = gather(options.corpus, tokenizer, options.seed)
-    counts = Counter({form: len(places) for form, places in texts.places.items()})
-    cats = Categories(counts)
+    of = vocabulary(texts, tokenizer)
+    cats = of.cats
     print(
         f"{len(texts.windows)} windows, {len(cats.train)} categories to train on, "
         f"{len(cats.test)} held out"
     )
-    unwanted = cats.masked | PLAIN_WORDS | {"", "="}
-    words = [w for w, n in counts.most_common(12_000) if n >= 8 and w not in unwanted]
-    ranks = {w: i for i, (w, _) in enumerate(counts.most_common(40_000))}
-    token_counts = Counter(int(i) for ids in texts.ids[::7] for i in ids)
-    tokens = [tokenizer.decode([i]) for i, _ in token_counts.most_common(6000)]
-    tokens = [t for t in tokens if "\ufffd" not in t and t.strip().lower() not in unwanted]
     out = np.array(texts.held_out)
     numbers = {name: np.flatnonzero(out == (name == "held_out")) for name in ("train", "held_out")}
     pools = {name: {"all": n, "set": set(n.tolist())} for name, n in numbers.items()}
 
     generator = np.random.default_rng(options.seed)
-    of = Vocabulary(cats, words, tokens, ranks)
-    rows = recorded_rows(generator, texts, numbers["train"], tokenizer, cats.masked)
+    wanted = Wanted(options.sae, options.hook, options.latents, options.neurons, options.tokens)
+    rows = recorded_rows(generator, of, texts, tokenizer, wanted)
     rows += train_rows(generator, of, texts, pools["train"], options.rows - len(rows))
     options.output.mkdir(parents=True, exist_ok=True)
     columns = {name: [r[name] for r in rows] for name, _ in SCHEMA}

@@ -33,8 +33,14 @@ LEAST_CORRELATION = 0.4
 LEAST_OF_BEST = 0.75
 """A description that tells less than this share of what a unit's best one does is left out."""
 
-LEAST_IN_ROW = 0.3
+LEAST_IN_ROW = 0.4
 """Such a correlation within one row."""
+
+N_TRIES = 3
+"""Draws of a row's windows."""
+
+MOST_OF_ONE = 0.6
+"""Share of one token in what a unit does within a concept; above it the unit is of that token."""
 
 LEAST_ACTIVE = 20
 """Active tokens in either half."""
@@ -44,6 +50,9 @@ MOST_ROWS = 6
 
 N_NAMED = 8
 SHARE_OF_BEST = 0.2
+SHRINKAGE = (1, 1, 5)
+"""Silent occurrences that are added to every token; the explainer adds 1."""
+
 TOP_QUANTILE = 0.99
 """The activation of level 9, among a unit's activations above 0."""
 
@@ -187,7 +196,7 @@ class Units:
     def _ranked(self, groups: np.ndarray, counts: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Shrunken mean of every group, [n_groups]."""
         totals = np.bincount(groups, values, minlength=len(counts))
-        return totals / (counts + 1)
+        return totals / (counts + float(self.rng.choice(SHRINKAGE)))
 
     def _names(self, means: np.ndarray, places: np.ndarray, values: np.ndarray, n: int, ids: Any):
         """The best groups that may be named, with their names."""
@@ -209,9 +218,7 @@ class Units:
             groups, names = self._names(means, places, values, n, self.tokens.token[places])
             if not groups:
                 continue
-            table = np.zeros(len(means))
-            table[groups] = means[groups]
-            levels = table[self.tokens.group]
+            levels = _only(groups, means)[self.tokens.group]
             say = _later(phrasing.of_tokens, self.rng, names)
             rule = _rule({self.tokens.keys[g]: means[g] for g in groups})
             made.append(Told("tokens", say, levels, rule, self._held_out(levels, found)))
@@ -223,9 +230,7 @@ class Units:
         groups, names = self._names(means, places, values, int(self.rng.integers(1, 5)), ids)
         if not groups:
             return []
-        table = np.zeros(len(means))
-        table[groups] = means[groups]
-        levels = table[self.tokens.before] * self.recorded.known
+        levels = _only(groups, means)[self.tokens.before] * self.recorded.known
         say = _later(phrasing.of_followed, self.rng, names)
         rule = _rule({self.tokens.keys[g]: means[g] for g in groups}, before=True)
         return [Told("followed", say, levels, rule, self._held_out(levels, found))]
@@ -235,7 +240,7 @@ class Units:
         both = self.tokens.before.astype(np.int64) * n + self.tokens.group
         strong = values > 0.5 * np.quantile(values, TOP_QUANTILE)
         seen, hits = np.unique(both[places[strong]], return_counts=True)
-        seen, hits = seen[hits >= 2], hits[hits >= 2]
+        seen, hits = seen[hits >= 3], hits[hits >= 3]
         if not len(seen):
             return []
         every, counts = self._pair_counts(both)
@@ -274,7 +279,11 @@ class Units:
         number = self.best[unit]
         concept = self.concepts.concepts[number]
         levels = self.concepts.levels[:, [number]].toarray().ravel()
-        means = self._ranked(self.tokens.group[places], self.counts, values * (levels[places] > 0))
+        inside = values * (levels[places] > 0)
+        by_token = np.bincount(self.tokens.group[places], inside, minlength=len(self.counts))
+        if concept.forms and by_token.max() > MOST_OF_ONE * by_token.sum():
+            return []
+        means = by_token / (self.counts + 1)
         _, names = self._names(means, places, values, 3, self.tokens.token[places])
         texts = concept.descriptions
 
@@ -299,22 +308,27 @@ class Units:
         hidden = (self.masked & (levels > 0)) | ~self.recorded.known
         levels = np.where(hidden, np.nan, levels).reshape(-1, n_tokens)
         said = np.where(hidden, np.nan, told.levels).reshape(-1, n_tokens)
+        for _ in range(N_TRIES):
+            chosen = self._windows(levels, said, n_windows)
+            one, other = levels[chosen].ravel(), said[chosen].ravel()
+            seen = ~np.isnan(one)
+            if len(chosen) == n_windows and (correlation(one[seen], other[seen]) >= LEAST_IN_ROW):
+                return [int(self.recorded.numbers[i]) for i in chosen], [levels[i] for i in chosen]
+        return None
+
+    def _windows(self, levels: np.ndarray, said: np.ndarray, n: int) -> list[int]:
+        """Places of windows in the recording; fewer than `n` where too few are active."""
         strongest, mean = np.nan_to_num(levels).max(1), np.nan_to_num(said).max(1)
-        shows = np.flatnonzero(~self.recorded.tells.reshape(-1, n_tokens)[:, 0])
-        order = self.rng.permutation(shows)
+        shows = ~self.recorded.tells.reshape(levels.shape)[:, 0]
+        order = self.rng.permutation(np.flatnonzero(shows))
         active = order[strongest[order] >= STRONG_LEVEL]
         n_active = int(self.rng.integers(3, 6))
         if len(active) < n_active:
-            return None
-        near = order[(strongest[order] <= 1) & (mean[order] > 0.5 * told.levels.max())][:1]
+            return []
+        near = order[(strongest[order] <= 1) & (mean[order] > 0.5 * mean.max())][:1]
         chosen = [*active[:n_active].tolist(), *near.tolist()]
-        chosen += [int(i) for i in order[: 2 * n_windows] if i not in chosen]
-        chosen = chosen[:n_windows]
-        one, other = levels[chosen].ravel(), said[chosen].ravel()
-        seen = ~np.isnan(one)
-        if len(chosen) < n_windows or correlation(one[seen], other[seen]) < LEAST_IN_ROW:
-            return None
-        return [int(self.recorded.numbers[i]) for i in chosen], [levels[i] for i in chosen]
+        chosen += [int(i) for i in order[: 2 * n] if i not in chosen]
+        return chosen[:n]
 
 
 def rows(
@@ -408,6 +422,13 @@ def masked_positions(windows: Sequence[c.Window], words: frozenset[str]) -> np.n
                 inside |= c.over(window, *match.span())
         parts.append(inside)
     return np.concatenate(parts)
+
+
+def _only(groups: Sequence[int], means: np.ndarray) -> np.ndarray:
+    """[n_groups] means of some groups, 0 elsewhere."""
+    table = np.zeros(len(means))
+    table[list(groups)] = means[list(groups)]
+    return table
 
 
 def _later(say: Callable[..., str], rng: np.random.Generator, names: Any) -> Callable[[], str]:
