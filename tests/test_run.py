@@ -1,13 +1,10 @@
 """The whole run: what it writes, how it goes on, what it refuses."""
 
 import json
-import multiprocessing
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import autointerp
 from autointerp.records import AutointerpError, Split, Status, Strata
 from autointerp.runner import run
 from autointerp.store import RunStore, run_status
+from tests.processes import Forked, command_line
 from tests.run_helpers import StopAfter, small_config, write_corpus
 
 OUTPUTS = (
@@ -123,19 +121,14 @@ def test_a_killed_process_leaves_a_run_that_goes_on(
     config = small_config(tmp_path, tiny_folder)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "autointerp.cli", "run", str(path)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Forked(command_line, "run", str(path), output=tmp_path / "said.txt")
     database = Path(str(config.output)) / "results.sqlite"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.is_running:
         if database.exists() and stored_explanations(database):
             break
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     run(config)
     assert stored(Path(str(config.output))) == stored(Path(whole.output))
 
@@ -149,26 +142,20 @@ def stored_explanations(database: Path) -> int:
         return 0
 
 
-def _hold(folder: str, ready: Any, done: Any) -> None:
+def hold(tell: Callable[[Any], None], folder: str) -> None:
+    """Hold a run's lock until it is killed."""
     with RunStore(folder).lock():
-        ready.set()
-        done.wait(60)
+        tell("held")
+        time.sleep(60)
 
 
 def test_a_second_process_is_told_who_holds_the_run(tiny_folder: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, tiny_folder)
-    context = multiprocessing.get_context("spawn")
-    ready, done = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(config.output, ready, done))
-    holder.start()
-    try:
-        assert ready.wait(60)
-        with pytest.raises(AutointerpError, match=f"held by process {holder.pid}"):
-            run(config)
-    finally:
-        done.set()
-        holder.join(30)
-    assert holder.pid != os.getpid()
+    holder = Forked(hold, config.output)
+    assert holder.heard() == "held" and holder.pid != os.getpid()
+    with pytest.raises(AutointerpError, match=f"held by process {holder.pid}"):
+        run(config)
+    holder.kill()
 
 
 def test_a_changed_scorer_reuses_explanations_and_simulations(

@@ -1,57 +1,55 @@
 """A recording that is killed goes on, and ends as if nothing had happened."""
 
 import hashlib
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
-from autointerp.recording import memory
+from autointerp.executor import LocalExecutor
+from autointerp.progress import Silent
+from autointerp.recording import memory, passes
+from autointerp.recording.corpus import read_corpus, sequences_of_corpus, vocabulary
 from autointerp.recording.design import SamplingDesign
 from autointerp.recording.memory import memory_need, range_size
 from autointerp.recording.passes import row_ranges
-from autointerp.records import AutointerpError
-from autointerp.units import Neurons
-from tests.run_helpers import write_corpus
-
-SCRIPT = """
-import sys
-from pathlib import Path
-from autointerp.executor import LocalExecutor
-from autointerp.progress import Silent
-from autointerp.recording import passes
-from autointerp.recording.corpus import read_corpus, sequences_of_corpus, vocabulary
-from autointerp.recording.design import SamplingDesign
 from autointerp.recording.windows import WindowTable
+from autointerp.records import AutointerpError
 from autointerp.store import RunStore
 from autointerp.subject import load_subject
 from autointerp.units import Neurons
-import torch
-torch.set_num_threads(1)
-model, folder, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) or None
-passes._CHECKPOINT_SECONDS = -1.0
-class Loud(Silent):
-    def advance(self, n):
-        print("shard", flush=True)
-subject = load_subject(model, device="cpu")
-sequences = sequences_of_corpus(
-    read_corpus(folder / "corpus.jsonl"), subject.tokenizer, length=33, n_masked_start=1,
-    min_length=9, max_tokens=None,
-)
-store = RunStore(folder)
-sources = {
-    f"key {i}": Neurons.of(f"n{i}", "subject", subject, f"blocks.{i}.mlp.hook_post")
-    for i in range(2)
-}
-for key, source, tables in passes.record_corpus(
-    WindowTable.of(sequences, 8, 1), vocabulary(subject.tokenizer), subject, sources,
-    SamplingDesign("d", 8, 0), checkpoint=folder / "checkpoint", shard_tokens=528,
-    batch_tokens=264, executor=LocalExecutor(), reporter=Loud(), unit_range_size=size,
-):
-    store.write_record_tables(source.name, key, tables)
-"""
+from tests.processes import Forked
+from tests.run_helpers import write_corpus
+
+
+def record(tell: Callable[[Any], None], model: Path, folder: Path, size: int) -> None:
+    """Record two sources, with a checkpoint after every shard; tell of every step."""
+
+    class Loud(Silent):
+        def advance(self, done: int) -> None:
+            tell(done)
+
+    subject = load_subject(str(model), device="cpu")
+    sequences = sequences_of_corpus(
+        read_corpus(folder / "corpus.jsonl"), subject.tokenizer, length=33, n_masked_start=1,
+        min_length=9, max_tokens=None,
+    )  # fmt: skip
+    store = RunStore(folder)
+    sources = {
+        f"key {i}": Neurons.of(f"n{i}", "subject", subject, f"blocks.{i}.mlp.hook_post")
+        for i in range(2)
+    }
+    with mock.patch.object(passes, "_CHECKPOINT_SECONDS", -1.0):
+        for key, source, tables in passes.record_corpus(
+            WindowTable.of(sequences, 8, 1), vocabulary(subject.tokenizer), subject, sources,
+            SamplingDesign("d", 8, 0), checkpoint=folder / "checkpoint", shard_tokens=528,
+            batch_tokens=264, executor=LocalExecutor(), reporter=Loud(),
+            unit_range_size=size or None,
+        ):  # fmt: skip
+            store.write_record_tables(source.name, key, tables)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -60,11 +58,6 @@ def digests(folder: Path) -> dict[str, str]:
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("records/*.parquet"))
     }
-
-
-def start(model: Path, folder: Path, size: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", SCRIPT, str(model), str(folder), str(size)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("size", [0, 40])
@@ -76,21 +69,17 @@ def test_a_killed_recording_ends_with_the_same_bytes(
     for folder in (whole, killed):
         folder.mkdir()
         write_corpus(folder / "corpus.jsonl", n_documents=40)
-    finished = start(tiny_folder, whole, size)
-    assert finished.stdout is not None
-    n_steps = len(finished.stdout.readlines())
-    assert finished.wait() == 0
-    assert n_steps >= 6
+    steps: list[Any] = []
+    record(steps.append, tiny_folder, whole, size)
+    assert len(steps) >= 6
     for n_shards, seconds in ((3, 0.0), (2, 0.03)):
-        process = start(tiny_folder, killed, size)
-        assert process.stdout is not None
+        process = Forked(record, tiny_folder, killed, size)
         for _ in range(n_shards):
-            assert process.stdout.readline()
+            process.heard()
         time.sleep(seconds)
-        process.kill()
-        process.wait()
+        assert process.kill() == -9
         assert (killed / "checkpoint" / "state.json").exists()
-    assert start(tiny_folder, killed, size).wait() == 0
+    record(steps.append, tiny_folder, killed, size)
     expected = digests(whole)
     assert len(expected) == 6 and digests(killed) == expected
     assert not (killed / "checkpoint").exists()

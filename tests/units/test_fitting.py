@@ -25,13 +25,17 @@ def superposition(chunk: int, n: int = 512) -> Tensor:
     return TOY.tokens(chunk, n)
 
 
-def batches(make: Callable[[int], Tensor] = superposition) -> Callable[[int], Iterator[Tensor]]:
+def batches(
+    make: Callable[..., Tensor] = superposition, size: int = 512
+) -> Callable[[int], Iterator[Tensor]]:
     def chunks(skip: int) -> Iterator[Tensor]:
         while True:
-            yield make(skip)
+            yield make(skip, size)
             skip += 1
 
-    return shuffled_batches(chunks, chunks_in_buffer=2, batch_tokens=512, chunk_tokens=512, seed=4)
+    return shuffled_batches(
+        chunks, chunks_in_buffer=2, batch_tokens=size, chunk_tokens=size, seed=4
+    )
 
 
 COMMON = {"n_latents": 48, "k": 2, "learning_rate": 3e-3, "aux_k": 16, "dead_after_tokens": 20_000}
@@ -60,13 +64,15 @@ RECOVERED = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """All architectures at once, on the same batches."""
+    """All architectures at once, on the same batches: few and large, which take less time."""
     folder = tmp_path_factory.mktemp("saes")
     reports: dict[str, list[Progress]] = {name: [] for name in SETTINGS}
+    fast = {name: replace(one, learning_rate=8e-3) for name, one in SETTINGS.items()}
+    fast["relu_l1"] = replace(fast["relu_l1"], resample_at=(100, 200))
     saes = train_saes(
-        SETTINGS,
-        Schedule(n_tokens=400_000, batch_tokens=512),
-        batches(),
+        fast,
+        Schedule(n_tokens=300_000, batch_tokens=1024, warmup_steps=50),
+        batches(size=1024),
         folder / "checkpoint.safetensors",
         lambda progress: reports[progress.name].append(progress),
     )
@@ -151,7 +157,7 @@ def test_inference_thresholds_keep_a_tokens_latents_apart_from_its_batch(trained
 
 def test_progress_names_its_dictionary_and_its_numbers(trained):
     for name, reports in trained[1].items():
-        assert reports[-1].n_tokens == 400_000 // 512 * 512
+        assert reports[-1].n_tokens == 300_000 // 1024 * 1024
         assert reports[-1].explained_variance > reports[0].explained_variance
         assert 0 <= reports[-1].dead_share <= 1 and reports[-1].name == name
 
@@ -162,8 +168,8 @@ class Killed(Exception):
 
 def test_a_killed_training_continued_is_the_uninterrupted_one(tmp_path):
     chosen = dict(SETTINGS)
-    chosen["relu_l1"] = replace(chosen["relu_l1"], resample_at=(30, 70), dead_after_tokens=2000)
-    schedule = Schedule(n_tokens=60_000, batch_tokens=512, ema=0.9)
+    chosen["relu_l1"] = replace(chosen["relu_l1"], resample_at=(30, 60), dead_after_tokens=2000)
+    schedule = Schedule(n_tokens=36_000, batch_tokens=512, ema=0.9)
     whole = train_saes(chosen, schedule, batches(), tmp_path / "whole.safetensors")
     often = replace(schedule, checkpoint_seconds=0)
 
@@ -186,7 +192,7 @@ def test_the_scale_of_the_activations_changes_nothing_but_the_scale(tmp_path):
     )["a"]  # fmt: skip
     hundred = train_saes(
         {"a": SETTINGS["topk"]}, Schedule(n_tokens=50_000, batch_tokens=512),
-        batches(lambda chunk: 128 * superposition(chunk)), tmp_path / "hundred.safetensors",
+        batches(lambda *chunk: 128 * superposition(*chunk)), tmp_path / "hundred.safetensors",
     )["a"]  # fmt: skip
     x = superposition(5, 100)
     torch.testing.assert_close(hundred.encode(128 * x), 128 * one.encode(x), rtol=1e-3, atol=1e-2)
@@ -196,13 +202,14 @@ def test_the_scale_of_the_activations_changes_nothing_but_the_scale(tmp_path):
 def test_a_transcoder_learns_another_target(tmp_path):
     turn = torch.linalg.qr(torch.randn(D_IN, 12, generator=torch.Generator().manual_seed(7)))[0]
 
-    def pairs(chunk: int) -> Tensor:
-        x = superposition(chunk)
+    def pairs(chunk: int, n: int) -> Tensor:
+        x = superposition(chunk, n)
         return torch.cat([x, 3 * x @ turn], 1)
 
-    schedule = Schedule(n_tokens=300_000, batch_tokens=512, d_in=D_IN)
+    schedule = Schedule(n_tokens=150_000, batch_tokens=1024, warmup_steps=20, d_in=D_IN)
+    settings = replace(SETTINGS["topk"], k=4, learning_rate=8e-3)
     sae = train_saes(
-        {"t": replace(SETTINGS["topk"], k=4)}, schedule, batches(pairs), tmp_path / "c.safetensors"
+        {"t": settings}, schedule, batches(pairs, size=1024), tmp_path / "c.safetensors"
     )["t"]
     assert (sae.d_in, sae.d_out) == (D_IN, 12)
     x = superposition(10**6, 2000)

@@ -94,7 +94,8 @@ def hub():
 def load_in_another_process(home: Path, endpoint: str, *given: str, offline: bool = False) -> list:
     """What `load_sae` says of each of them: its settings are read when a process starts."""
     code = """
-import json, sys, torch
+import json, sys, time, torch
+time.sleep = lambda seconds: None  # between attempts to reach a hub
 torch.set_num_threads(1)
 from autointerp import AutointerpError, load_sae
 said = []

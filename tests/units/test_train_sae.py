@@ -1,16 +1,18 @@
+import itertools
 import json
+import os
 import random
-import subprocess
-import sys
+import signal
 
 import pytest
 import torch
 
-from autointerp.config import SaeTrainConfig, parse_config
+from autointerp.config import SaeTrainConfig, load_config, parse_config
 from autointerp.recording.corpus import document_id
 from autointerp.records import AutointerpError
 from autointerp.train import train_dictionaries
 from autointerp.units import load_sae
+from tests.processes import Forked
 
 SENTENCE = "a river house green seven walks under bright cat when nobody saw it and"
 WORDS = SENTENCE.split(" ")
@@ -143,27 +145,27 @@ def test_kept_activations_are_removed_at_the_end(settings, tmp_path):
     torch.testing.assert_close(kept.W_dec, plain.W_dec, atol=0.1, rtol=0)
 
 
+def train_until_killed(tell, file, reports):
+    """Train; after so many reports of progress, die of SIGKILL."""
+    left = itertools.count(reports, -1)
+
+    def die(_):
+        if next(left) <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_dictionaries(load_config(file, SaeTrainConfig), report=die)
+
+
 def test_a_training_killed_at_any_moment_goes_on_to_the_same_result(settings, tmp_path):
-    """kill -9 again and again, at times of the clock, until it is through."""
+    """kill -9 again and again, until it is through."""
     wanted = {name: DICTIONARY | {"architecture": name} for name in ("topk", "batch_topk")}
     changed = settings | {"dictionaries": wanted, "keep_activations": True, "n_tokens": 60_000}
     whole = train(changed)
     killed = changed | {"output": str(tmp_path / "killed"), "checkpoint_seconds": 0.0}
     file = tmp_path / "killed.yaml"
     file.write_text(json.dumps(killed))
-    command = [
-        sys.executable, "-c",
-        "import sys, os, signal, itertools\n"
-        "from autointerp.config import SaeTrainConfig, load_config\n"
-        "from autointerp.train import train_dictionaries\n"
-        "left = itertools.count(int(sys.argv[2]), -1)\n"
-        "def die(_):\n"
-        "    if next(left) <= 0: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "train_dictionaries(load_config(sys.argv[1], SaeTrainConfig), report=die)\n",
-        str(file),
-    ]  # fmt: skip
     for reports in (1, 2, 1000):
-        code = subprocess.run([*command, str(reports)], timeout=120, check=False).returncode
+        code = Forked(train_until_killed, file, reports).wait()
         assert code == (0 if reports == 1000 else -9)
     for name, sae in whole.items():
         again = load_sae(tmp_path / "killed" / name)
