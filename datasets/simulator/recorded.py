@@ -27,14 +27,17 @@ from known import KnownConcepts
 from phrasing import Name
 from scipy import sparse
 
-LEAST_CORRELATION = 0.4
+LEAST_CORRELATION = 0.45
 """Between a unit and what its description says, on the half that did not give it."""
 
 LEAST_OF_BEST = 0.75
 """A description that tells less than this share of what a unit's best one does is left out."""
 
-LEAST_IN_ROW = 0.4
+LEAST_IN_ROW = 0.45
 """Such a correlation within one row."""
+
+MOST_PIECES = 0.25
+"""Share of pieces of characters in a window; above it a row could hardly be read."""
 
 N_TRIES = 3
 """Draws of a row's windows."""
@@ -108,6 +111,9 @@ class Tokens:
 
         self.before = np.r_[0, self.group[:-1]]
         """[n_positions] group of the token before; of no meaning at the start of a sequence."""
+
+        self.piece = np.array(["\ufffd" in text for text in self.texts])[self.token]
+        """[n_positions] bool: a part of a character."""
 
         self.named = np.array(["\ufffd" not in k and k.strip() not in forbidden for k in self.keys])
 
@@ -320,6 +326,7 @@ class Units:
         """Places of windows in the recording; fewer than `n` where too few are active."""
         strongest, mean = np.nan_to_num(levels).max(1), np.nan_to_num(said).max(1)
         shows = ~self.recorded.tells.reshape(levels.shape)[:, 0]
+        shows &= self.tokens.piece.reshape(levels.shape).mean(1) <= MOST_PIECES
         order = self.rng.permutation(np.flatnonzero(shows))
         active = order[strongest[order] >= STRONG_LEVEL]
         n_active = int(self.rng.integers(3, 6))

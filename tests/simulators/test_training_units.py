@@ -14,6 +14,8 @@ from autointerp.units import Neurons
 
 WORDS = [" copper", " tin", " lead", " zinc", " silver", " WALK", " walk", " Walk", " =", " market"]
 WORDS += [f" w{chr(97 + i)}x" for i in range(20)]
+PIECE = len(WORDS)
+WORDS += ["\ufffd"]
 N_TOKENS, N_WINDOWS = 32, 8
 SEQUENCES = 100
 
@@ -48,7 +50,9 @@ class Sample:
         """Each of `fire` gives a unit's activations from ids [n_positions] and the half's mask."""
         rng = np.random.default_rng(0)
         n_windows = SEQUENCES * builder.activations.N_JOINED
-        self.ids = rng.integers(len(WORDS), size=n_windows * N_TOKENS)
+        self.ids = rng.integers(PIECE, size=n_windows * N_TOKENS)
+        # Every fifth window is half of another script.
+        self.ids.reshape(n_windows, N_TOKENS)[::5, ::2] = PIECE
         tells = np.arange(len(self.ids)) // (N_TOKENS * builder.activations.N_JOINED) % 2 == 1
         known = np.arange(len(self.ids)) % (N_TOKENS * builder.activations.N_JOINED) > 0
         values = np.stack([unit(self.ids, tells) for unit in fire], 1).astype(np.float32)
@@ -93,6 +97,11 @@ def test_rows_show_the_half_that_did_not_tell(builder, known) -> None:
     for row in rows:
         assert len(row.numbers) == N_WINDOWS
         assert not sample.tells[row.numbers].any()
+
+
+def test_windows_of_pieces_of_characters_are_not_shown(builder, known) -> None:
+    for row in Sample(builder, on(" copper", " tin")).rows(builder, known):
+        assert not any(number % 5 == 0 for number in row.numbers)
 
 
 def test_what_holds_on_one_half_alone_is_not_said(builder, known) -> None:
