@@ -1,7 +1,7 @@
 """What is found in a file, and checks that all formats share."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +112,31 @@ def window_of(unit: UnitId, tokens: Any, values: Any, document: Any = None) -> F
     whole = [t.encode("utf-8", "replace").decode() for t in tokens]
     named = document if isinstance(document, str) and document else None
     return FoundWindow(unit, whole, [n for n in numbers if n is not None], named)
+
+
+def windows_of(
+    unit: UnitId, entries: Sequence[Any], field_name: str, where: str
+) -> Iterator[FoundWindow | RefusedError]:
+    """All windows of a list of objects; the same window is given once.
+
+    Args:
+        unit: whose windows they are.
+        entries: each with `tokens` and activations.
+        field_name: what activations are called in them.
+        where: what one of them is called, before its number, in what is said of a wrong one.
+    """
+    seen: set[tuple[str, ...]] = set()
+    for number, entry in enumerate(entries):
+        try:
+            if not isinstance(entry, dict):
+                raise RefusedError("not an object")
+            found = window_of(unit, entry.get("tokens"), entry.get(field_name))
+        except RefusedError as error:
+            yield RefusedError(f"{where} {number}: {error}")
+            continue
+        if tuple(found.tokens) not in seen:
+            seen.add(tuple(found.tokens))
+            yield found
 
 
 def number_of(value: Any) -> float | None:

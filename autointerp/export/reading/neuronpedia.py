@@ -12,6 +12,7 @@ from autointerp.export.reading.found import (
     text_of,
     unit_of,
     window_of,
+    windows_of,
 )
 
 
@@ -89,15 +90,4 @@ def batch(value: dict[str, Any]) -> Iterator[Found | RefusedError]:
         except RefusedError as error:
             yield RefusedError(f"feature {number}: {error}")
             continue
-        seen: set[tuple[str, ...]] = set()
-        for place, one in enumerate(activations):
-            try:
-                if not isinstance(one, dict):
-                    raise RefusedError("not an object")
-                found = window_of(unit, one.get("tokens"), one.get("values"))
-            except RefusedError as error:
-                yield RefusedError(f"feature {number}, activation {place}: {error}")
-                continue
-            if tuple(found.tokens) not in seen:
-                seen.add(tuple(found.tokens))
-                yield found
+        yield from windows_of(unit, activations, "values", f"feature {number}, activation")

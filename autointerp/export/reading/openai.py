@@ -11,7 +11,7 @@ from autointerp.export.reading.found import (
     objects_of,
     text_of,
     unit_of,
-    window_of,
+    windows_of,
 )
 from autointerp.records import UnitId
 
@@ -37,18 +37,7 @@ def windows(value: dict[str, Any]) -> Iterator[Found | RefusedError]:
         if not isinstance(quantile, list):
             raise RefusedError("`random_sample_by_quantile` is not a list of lists")
         records += quantile
-    seen: set[tuple[str, ...]] = set()
-    for number, record in enumerate(records):
-        try:
-            if not isinstance(record, dict):
-                raise RefusedError("not an object")
-            found = window_of(unit, record.get("tokens"), record.get("activations"))
-        except RefusedError as error:
-            yield RefusedError(f"activation record {number}: {error}")
-            continue
-        if tuple(found.tokens) not in seen:
-            seen.add(tuple(found.tokens))
-            yield found
+    yield from windows_of(unit, records, "activations", "activation record")
 
 
 def explanations(value: dict[str, Any]) -> Iterator[Found | RefusedError]:
