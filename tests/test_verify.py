@@ -19,43 +19,15 @@ from autointerp.runner import run
 from autointerp.store import RunStore
 from autointerp.trace import trace_unit
 from autointerp.verify import verify_run
-from tests.llm.fake_server import FakeServer
-from tests.run_helpers import small_config, write_dictionary
+from tests.judged_run import judged_config, judged_run
+from tests.run_helpers import write_dictionary
 
 SPLITS = ("explain", "calibrate", "test")
 
 
-def _answer(asked: Any) -> str:
-    """Words for who explains; yes and no in turn for who judges."""
-    form = asked.body.get("response_format")
-    if not form:
-        return "words about farms"
-    answers = form["json_schema"]["schema"]["properties"].get("answers")
-    if answers is None:
-        return json.dumps({"explanation": "words about farms"})
-    n = answers["minItems"]
-    said: list[int | bool] = [i % 2 == 0 for i in range(n)]
-    return json.dumps({"answers": [2] * n if "boolean" not in str(answers) else said})
-
-
 @pytest.fixture(scope="module")
 def finished(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("verified")
-    with FakeServer(answer=_answer) as server:
-        llm = {"model": "openai/gpt-4.1", "base_url": server.openai_url, "server": "test",
-               "retry_wait": 0.01, "give_up_after": 10}  # fmt: skip
-        scorers = [
-            {"name": "simulation", "type": "simulation"},
-            {"name": "detection", "type": "detection"},
-        ]
-        # Silent windows, which detection needs: few of a layer's neurons count on a token.
-        neurons = {"type": "neurons", "hook_point": "blocks.0.mlp.hook_post", "sparsify": {"l0": 4}}
-        run(
-            small_config(
-                folder, tiny_folder, llm=llm, scorers=scorers, sources={"neurons": neurons}
-            )
-        )
-    return folder / "run"
+    return judged_run(tmp_path_factory.mktemp("verified"), tiny_folder)
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +50,19 @@ def everything(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     neurons = {"type": "neurons", "hook_point": "blocks.0.mlp.hook_post", "sparsify": {"l0": 4}}
     features = {"type": "sae", "path": str(write_dictionary(folder / "sae"))}
     quotas = {name: {"top": 1, "intervals": 4, "hard": 0, "silent": 2} for name in SPLITS}
-    with FakeServer(answer=_answer) as server:
-        llm = {"model": "openai/gpt-4.1", "base_url": server.openai_url, "server": "test",
-               "retry_wait": 0.01, "give_up_after": 10}  # fmt: skip
-        changes: dict[str, Any] = {
-            "llm": llm, "scorers": scorers, "explainers": explainers, "controls": True,
-            "sources": {"neurons": neurons, "features": features}, "units": {"sample": 3},
-            "record": {"design": {"name": "small", "quotas": quotas}, "batch_tokens": 264,
-                       "shard_tokens": 528},
-        }  # fmt: skip
-        run(small_config(folder, tiny_folder, **changes))
+    changes: dict[str, Any] = {
+        "scorers": scorers, "explainers": explainers, "controls": True,
+        "sources": {"neurons": neurons, "features": features}, "units": {"sample": 3},
+        "record": {"design": {"name": "small", "quotas": quotas}, "batch_tokens": 264,
+                   "shard_tokens": 528},
+    }  # fmt: skip
+    with judged_config(folder, tiny_folder, **changes) as config:
+        run(config)
         store = RunStore(folder / "run")
         unit = next(s.unit for s in store.scores() if s.value is not None)
         store.close()
         add_label(folder / "run", str(unit), "farms", "Ada L.")
-        run(small_config(folder, tiny_folder, **changes))
+        run(config)
     return folder / "run"
 
 

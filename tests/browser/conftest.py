@@ -1,6 +1,5 @@
 """Runs to look at: a made one with hostile texts, and a small real one with a judge's answers."""
 
-import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -14,11 +13,9 @@ from autointerp.browser.opened import OpenedRun
 from autointerp.browser.security import Access
 from autointerp.browser.serving import serve
 from autointerp.progress import Silent
-from autointerp.runner import run
 from tests.browser.client import PORT, Client
 from tests.browser.synthetic_run import TOKENS, write_run
-from tests.llm.fake_server import FakeServer
-from tests.run_helpers import small_config
+from tests.judged_run import judged_run
 
 SCRIPT = "<script>document.title='taken'</script>"
 IMAGE = "<img src=x onerror=\"document.title='taken'\">"
@@ -56,32 +53,15 @@ def client(made: OpenedRun) -> Client:
     return Client(Browser(made, Access(PORT)))
 
 
-def _answer(asked: Any) -> str:
-    form = asked.body.get("response_format")
-    answers = form and form["json_schema"]["schema"]["properties"].get("answers")
-    if not answers:
-        return json.dumps({"explanation": "about farms"}) if form else "about farms"
-    return json.dumps({"answers": [i % 2 == 0 for i in range(answers["minItems"])]})
-
-
 @pytest.fixture(scope="session")
 def real_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a random Llama's neurons and random directions, with a judge that detects."""
-    folder = tmp_path_factory.mktemp("real")
-    with FakeServer(answer=_answer) as server:
-        llm = {"model": "openai/gpt-4.1", "base_url": server.openai_url, "server": "test",
-               "retry_wait": 0.01, "give_up_after": 10}  # fmt: skip
-        scorers = [
-            {"name": "simulation", "type": "simulation"},
-            {"name": "detection", "type": "detection"},
-        ]
-        sources = {
-            "neurons": {"type": "neurons", "hook_point": "blocks.0.mlp.hook_post"},
-            "directions": {"type": "directions", "kind": "random", "n": 12,
-                           "hook_point": "blocks.1.hook_resid_post"},
-        }  # fmt: skip
-        run(small_config(folder, tiny_folder, llm=llm, scorers=scorers, sources=sources))
-    return folder / "run"
+    sources = {
+        "neurons": {"type": "neurons", "hook_point": "blocks.0.mlp.hook_post"},
+        "directions": {"type": "directions", "kind": "random", "n": 12,
+                       "hook_point": "blocks.1.hook_resid_post"},
+    }  # fmt: skip
+    return judged_run(tmp_path_factory.mktemp("real"), tiny_folder, "about farms", sources=sources)
 
 
 @pytest.fixture
