@@ -7,17 +7,16 @@ from autointerp.estimate.figures import RunEstimate, total
 
 def print_estimate(found: RunEstimate, console: Any) -> None:
     """Print an estimate as a table on a rich console."""
+    from rich import box
     from rich.table import Table
 
-    table = Table(caption_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("stage", no_wrap=True)
-    table.add_column("model", overflow="fold")
     for name in ("calls", "tokens in", "cached", "out", "price", "batch", "hours"):
         table.add_column(name, justify="right", no_wrap=True)
     for stage in found.stages:
         table.add_row(
             stage.stage,
-            stage.model,
             f"{stage.calls:,}",
             _short(stage.input_tokens),
             _short(stage.cached_tokens),
@@ -28,11 +27,11 @@ def print_estimate(found: RunEstimate, console: Any) -> None:
         )
     table.add_section()
     table.add_row(
-        "recording", "", "", "", "", "", "", "",
+        "recording", "", "", "", "", "", "",
         _hours(None if found.record_seconds is None else found.record_seconds / 3600),
     )  # fmt: skip
     table.add_row(
-        "all", "",
+        "all",
         f"{sum(s.calls for s in found.stages):,}",
         _short(sum(s.input_tokens for s in found.stages)),
         _short(sum(s.cached_tokens for s in found.stages)),
@@ -40,6 +39,11 @@ def print_estimate(found: RunEstimate, console: Any) -> None:
         _money(found.usd), _money(found.usd_batch), _hours(found.hours),
     )  # fmt: skip
     console.print(table)
+    stages: dict[str, list[str]] = {}
+    for stage in found.stages:
+        stages.setdefault(stage.model, []).append(stage.stage)
+    for model, names in stages.items():
+        console.print(f"{', '.join(names)}: {model}", highlight=False, markup=False)
     most = total([stage.most_usd for stage in found.stages])
     if most:
         console.print(f"at most {_money(most)}: every answer as long as it may be, nothing cached")
@@ -64,4 +68,4 @@ def _money(usd: float | None) -> str:
 
 
 def _hours(hours: float | None) -> str:
-    return "unknown" if hours is None else f"{hours:,.1f}" if hours >= 0.95 else f"{hours:.3f}"
+    return "unknown" if hours is None else f"{hours:,.1f}" if hours >= 0.95 else f"{hours:.2f}"
