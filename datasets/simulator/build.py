@@ -51,7 +51,7 @@ HELD_OUT_SHARE = 0.06
 DEMO_CORPUS = Path(__file__).resolve().parent.parent / "demo" / "corpus.jsonl"
 
 NEURON_BLOCKS = (4, 8, 12)
-"""Of recorded neurons; the demos' are of blocks 10 and 14."""
+"""Of recorded neurons; the demo's are of block 14."""
 
 MADE_KINDS = ("glossary", "word_list")
 """Texts that are no documents: no unit is recorded on them."""
