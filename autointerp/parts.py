@@ -229,9 +229,14 @@ class Parts:
         settings = self.config.simulator
         floor = 0.01 if settings.mass_floor is None else settings.mass_floor
         read = {"mass_floor": floor, "top_logprobs": settings.top_logprobs}
+        here: dict[str, Any] = {
+            "device": settings.device,
+            "dtype": settings.dtype,
+            "batch_tokens": settings.batch_tokens,
+        }
         if settings.name == "all_at_once":
             return {
-                "subject": self.language_model(settings.model),
+                "subject": self.language_model(settings.model, settings.device, settings.dtype),
                 "prompt": settings.prompt,
                 "mass_floor": floor,
                 "levels": settings.levels,
@@ -244,10 +249,10 @@ class Parts:
             return {
                 "model": None if shipped else settings.model,
                 "mass_floor": settings.mass_floor,
-                "batch_tokens": settings.batch_tokens,
+                **here,
             }
         if settings.name == "trained_head":
-            return {"model": settings.model, "batch_tokens": settings.batch_tokens}
+            return {"model": settings.model, **here}
         if settings.name == "structured":
             read = {"sequences_per_call": settings.sequences_per_call}
         return {"client": self.client, "prompt": settings.prompt, **read}

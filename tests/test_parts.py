@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import autointerp.parts
 import autointerp.subject
 from autointerp.config import RunConfig, parse_config
 from autointerp.parts import Parts
@@ -69,3 +70,29 @@ def test_a_local_model_runs_where_the_config_says_and_shares_a_subject_that_is_t
     elsewhere = parts.language_model("m", config.llm.device, config.llm.dtype)
     assert elsewhere is not subject and parts.language_model("m", "cuda:1", "bfloat16") is elsewhere
     assert loaded == [("m", "cpu", "float32"), ("m", "cuda:1", "bfloat16")]
+
+
+@pytest.mark.parametrize("name", ["embedded", "trained_head"])
+def test_a_simulator_on_this_machine_runs_where_the_config_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse_config(
+        {
+            "subjects": {"s": {"model": "m"}},
+            "sources": {"n": {"type": "neurons", "hook_point": "x"}},
+            "corpus": {"path": "demo"},
+            "explainers": [{"name": "words", "type": "top_tokens"}],
+            "simulator": {"name": name, "device": "cuda:1", "dtype": "bfloat16"},
+        },
+        RunConfig,
+        "test",
+    )
+    loaded: list[dict[str, Any]] = []
+
+    def load(_: str, **options: Any) -> object:
+        loaded.append(options)
+        return object()
+
+    monkeypatch.setattr(autointerp.parts, "load_simulator", load)
+    Parts(config, RunStore(tmp_path)).simulator("words")
+    assert [(o["device"], o["dtype"]) for o in loaded] == [("cuda:1", "bfloat16")]
