@@ -79,7 +79,7 @@ def test_a_simulator_on_this_machine_runs_where_the_config_says(
     config = parse_config(
         {
             "subjects": {"s": {"model": "m"}},
-            "sources": {"n": {"type": "neurons", "hook_point": "x"}},
+            "sources": {"n": {"type": "neurons", "subject": "s", "hook_point": "x"}},
             "corpus": {"path": "demo"},
             "explainers": [{"name": "words", "type": "top_tokens"}],
             "simulator": {"name": name, "device": "cuda:1", "dtype": "bfloat16"},
