@@ -33,6 +33,8 @@ def principal_plane(rows: NDArray[Any]) -> tuple[NDArray[np.float64], float]:
     else:
         values, vectors = np.linalg.eigh(centred.T @ centred)
         axes = vectors[:, -1:-3:-1]
+    # A component without variance is rounding: an axis of it points anywhere.
+    axes = axes * (values[-1:-3:-1] > 1e-12 * values[-1])
     # The sign of an axis is free: its largest entry is made positive, so that maps are repeatable.
     signs = np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None], axis=0))
     places = (rows - mean) @ (axes * np.where(signs == 0, 1, signs))
