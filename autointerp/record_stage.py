@@ -8,6 +8,7 @@ from autointerp.records import content_key
 if TYPE_CHECKING:
     from autointerp.runner import Run
     from autointerp.units import UnitSource
+    from autointerp.units.nearest import NearestUnits
 
 
 def records_key(run: "Run", source: str) -> str:
@@ -32,16 +33,21 @@ def is_recorded(run: "Run", source: str) -> bool:
 
 def record(run: "Run") -> None:
     """Record every source that has no records under its key yet."""
+    from autointerp.units.nearest import NearestUnits
+
     for name, imported in run.parts.imported.items():
         if not is_recorded(run, name):
             run.store.write_records(name, records_key(run, name), imported.units)
     sources = [source for name, source in run.parts.sources.items() if not is_recorded(run, name)]
+    nearest = NearestUnits(max(1, run.config.record.neighbours))
     for subject in sorted({source.subject for source in sources}):
-        _record_pass(run, subject, [s for s in sources if s.subject == subject])
-    _keep_output_sides(run)
+        _record_pass(run, subject, [s for s in sources if s.subject == subject], nearest)
+    _keep_output_sides(run, nearest)
 
 
-def _record_pass(run: "Run", subject: str, sources: list["UnitSource"]) -> None:
+def _record_pass(
+    run: "Run", subject: str, sources: list["UnitSource"], nearest: "NearestUnits"
+) -> None:
     """One streaming pass over the corpus for all sources of one subject."""
     from autointerp.recording.first_use import try_dictionaries
     from autointerp.recording.memory import range_size
@@ -72,16 +78,19 @@ def _record_pass(run: "Run", subject: str, sources: list["UnitSource"]) -> None:
         executor=EXECUTORS[run.config.executor](),
         reporter=run.reporter,
         unit_range_size=size,
+        nearest=nearest,
     )
     for key, source, tables in finished:
         run.store.write_record_tables(source.name, key, tables)
 
 
-def _keep_output_sides(run: "Run") -> None:
+def _keep_output_sides(run: "Run", nearest: "NearestUnits") -> None:
     """What the units of every source write into the logits, beside their records."""
     from autointerp.written import keep_output_side
 
     for source in run.parts.sources.values():
         subject = run.parts.subject(source.subject)
         n_tokens = len(run.store.read_vocabulary(subject.tokenizer_name))
-        keep_output_side(source, subject, run.store, run.config.record, n_tokens, run.reporter)
+        keep_output_side(
+            source, subject, run.store, run.config.record, n_tokens, run.reporter, nearest
+        )

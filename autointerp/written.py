@@ -11,6 +11,7 @@ from autointerp.store import RunStore
 if TYPE_CHECKING:
     from autointerp.subject import Subject
     from autointerp.units import UnitSource
+    from autointerp.units.nearest import NearestUnits
     from autointerp.units.output_side import Written
 
 T = TypeVar("T")
@@ -26,11 +27,13 @@ def keep_output_side(
     settings: RecordConfig,
     vocabulary_size: int,
     reporter: Reporter,
+    nearest: "NearestUnits | None" = None,
 ) -> None:
     """Write promoted and suppressed tokens and neighbours of a source that are not there yet.
 
     Args:
         vocabulary_size: tokens of the subject's tokenizer.
+        nearest: of at least `settings.neighbours`, which may have found them already.
     """
     from autointerp.units.output_side import output_side
 
@@ -52,6 +55,7 @@ def keep_output_side(
             n_tokens=settings.output_tokens,
             n_neighbours=settings.neighbours,
             vocabulary_size=vocabulary_size,
+            nearest=nearest,
         )
         if settings.output_tokens or settings.neighbours
         else None

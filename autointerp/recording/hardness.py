@@ -16,13 +16,11 @@ seen, whatever the order of shards, and its probability of being drawn is known.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from autointerp.recording.samples import runs
 from autointerp.recording.statistics import TokenTable
-from autointerp.records import AutointerpError
 from autointerp.units import UnitSource
+from autointerp.units.nearest import NearestUnits
 
 HARD_TOKENS = 3
 """Top tokens of a unit that make a silent window hard."""
@@ -51,57 +49,30 @@ class Neighbours:
         return Neighbours(self.nearest[rows], self.cosine[rows])
 
     @classmethod
-    def of(cls, source: UnitSource) -> "Neighbours":
+    def of(cls, source: UnitSource, nearest: NearestUnits | None = None) -> "Neighbours":
         """Neighbours by decoder cosine; the negative side of a signed unit writes backwards.
+
+        Args:
+            nearest: may have found them already.
 
         Raises:
             AutointerpError: where directions are not finite.
         """
-        n_units = source.n_units * len(source.polarities)
-        directions = source.write_directions(list(range(source.n_units)))
-        if directions is None or n_units < 2:
-            return cls.none(n_units)
-        sides = torch.cat([directions.float() * polarity for polarity in source.polarities])
-        if not bool(torch.isfinite(sides.sum())):
-            raise AutointerpError(
-                f"unit source {source.name!r}: directions with values that are not finite; check "
-                "the decoder's weights"
-            )
-        nearest, cosine = _nearest(sides)
-        return cls(np.where(cosine >= MIN_COSINE, nearest, -1), cosine)
-
-
-@torch.inference_mode()
-def _nearest(directions: Tensor, chunk: int = 2048) -> tuple[np.ndarray, np.ndarray]:
-    """The one nearest other direction of each and its cosine; both [n].
-
-    `units.neighbours.nearest_by_cosine` for one neighbour, in half the products: every block of
-    cosines serves its rows and its columns. It is the one part of a recording whose time grows with
-    the square of the dictionary.
-    """
-    n = len(directions)
-    rows = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    best = rows.new_full((n,), -2.0)
-    index = torch.zeros(n, dtype=torch.long, device=rows.device)
-
-    def keep(part: slice, cosine: Tensor, start: int) -> None:
-        # Where it lies is looked up in the few rows that found a nearer one.
-        value = cosine.amax(dim=1)
-        better = (value > best[part]).nonzero().flatten()
-        best[part][better] = value[better]
-        index[part][better] = cosine[better].argmax(dim=1) + start
-
-    for top in range(0, n, chunk):
-        own = slice(top, min(top + chunk, n))
-        for left in range(top, n, chunk):
-            other = slice(left, min(left + chunk, n))
-            cosine = rows[own] @ rows[other].T
-            if left == top:
-                cosine.fill_diagonal_(-2.0)
-            else:
-                keep(other, cosine.T, top)
-            keep(own, cosine, left)
-    return index.cpu().numpy(), best.clamp(-1, 1).cpu().numpy()
+        n, sides = source.n_units, source.polarities
+        near = (nearest or NearestUnits(1)).of(source)
+        if near is None:
+            return cls.none(n * len(sides))
+        index = near.indices[:, 0].numpy()
+        cosine = near.cosines[:, 0].numpy()
+        if -1 not in sides:
+            return cls(np.where(cosine >= MIN_COSINE, index, -1), cosine)
+        size = np.abs(cosine)
+        sign = np.where(cosine < 0, -1, 1)
+        rows = [index + n * np.where(sign * side == sides[0], 0, 1) for side in sides]
+        return cls(
+            np.concatenate([np.where(size >= MIN_COSINE, row, -1) for row in rows]),
+            np.tile(size, len(sides)),
+        )
 
 
 @dataclass(frozen=True)

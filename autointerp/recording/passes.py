@@ -27,6 +27,7 @@ from autointerp.recording.windows import Shard, WindowTable, shards_of
 from autointerp.store import write_text
 from autointerp.subject import Subject
 from autointerp.units import UnitSource
+from autointerp.units.nearest import NearestUnits
 
 _CHECKPOINT_SECONDS = 15.0
 """Between two saves, where a save takes no more than 1 % of that; else in proportion."""
@@ -47,6 +48,7 @@ def record_corpus(
     executor: Executor,
     reporter: Reporter,
     unit_range_size: int | None = None,
+    nearest: NearestUnits | None = None,
 ) -> Iterator[tuple[str, UnitSource, Tables]]:
     """Record several sources of one subject in one pass, going on from `checkpoint`.
 
@@ -55,6 +57,7 @@ def record_corpus(
         checkpoint: folder for the unfinished pass; removed when the last source was taken.
         unit_range_size: units of every source recorded at once, one pass over the corpus for each
             range; all if left out. The records are the same.
+        nearest: may have found the nearest units of sources already.
 
     Yields:
         (key, source, (rows of windows, rows of units) of its units in recording order).
@@ -72,7 +75,8 @@ def record_corpus(
     n_tokens = [_n_tokens(windows, shard) for shard in shards]
     reporter.stage("record", n_passes * sum(n_tokens), "tokens")
     reporter.advance(state.n_passes * sum(n_tokens) + sum(n_tokens[: state.n_shards]))
-    neighbours = {source.name: Neighbours.of(source) for source in sources.values()}
+    nearest = nearest or NearestUnits(1)
+    neighbours = {source.name: Neighbours.of(source, nearest) for source in sources.values()}
     recordings: dict[str, Recording] = {}
     for number in range(state.n_passes, n_passes):
         recordings = {

@@ -25,7 +25,7 @@ from autointerp.records import AutointerpError
 from autointerp.subject import Subject
 from autointerp.subject.hooks import hook_names
 from autointerp.units.base import UnitSource
-from autointerp.units.neighbours import nearest_by_cosine
+from autointerp.units.nearest import Near, NearestUnits
 from autointerp.units.projections import projection_rows
 
 _UNIT_CHUNK = 512
@@ -250,29 +250,36 @@ def output_tokens(
 
 
 def output_side(
-    source: UnitSource, subject: Subject, *, n_tokens: int, n_neighbours: int, vocabulary_size: int
+    source: UnitSource,
+    subject: Subject,
+    *,
+    n_tokens: int,
+    n_neighbours: int,
+    vocabulary_size: int,
+    nearest: NearestUnits | None = None,
 ) -> Iterator[Written] | None:
     """The output side of every index of a source, in order; `None` where it writes no direction.
 
-    Memory: one copy of the source's directions, where neighbours are wanted, and blocks of
+    Memory: two copies of the source's directions, while neighbours are looked for, and blocks of
     512 x 8,192 logits.
 
     Args:
         n_tokens: tokens wanted at each end; 0 for none.
         n_neighbours: neighbours wanted; 0 for none.
         vocabulary_size: tokens that exist; what lies beyond in the unembedding is padding.
+        nearest: of at least so many neighbours, which may have found them already.
     """
     if source.write_at is None or source.write_directions([0]) is None:
         return None
-    return _output_side(source, subject, n_tokens, n_neighbours, vocabulary_size)
+    near = (nearest or NearestUnits(n_neighbours)).of(source) if n_neighbours else None
+    if near is not None:
+        near = Near(near.indices[:, :n_neighbours], near.cosines[:, :n_neighbours])
+    return _output_side(source, subject, n_tokens, near, vocabulary_size)
 
 
 def _output_side(
-    source: UnitSource, subject: Subject, n_tokens: int, n_neighbours: int, vocabulary_size: int
+    source: UnitSource, subject: Subject, n_tokens: int, near: Near | None, vocabulary_size: int
 ) -> Iterator[Written]:
-    everything = None
-    if n_neighbours and source.n_units > 1:
-        everything = _directions(source, 0, source.n_units).float()
     unembedding = unembedding_of(subject) if n_tokens else None
     for first in range(0, source.n_units, _UNIT_CHUNK):
         last = min(first + _UNIT_CHUNK, source.n_units)
@@ -282,12 +289,9 @@ def _output_side(
             if rows is not None:
                 ends = output_tokens(rows, unembedding, n_tokens, vocabulary_size)
                 promoted, suppressed = (end.pairs() for end in ends)
-        near = (
-            [[]] * (last - first)
-            if everything is None
-            else _neighbours(everything, slice(first, last), n_neighbours, source.polarities)
-        )
-        yield from map(Written, range(first, last), promoted, suppressed, near)
+        units = range(first, last)
+        neighbours = [_neighbours(near, unit, -1 in source.polarities) for unit in units]
+        yield from map(Written, units, promoted, suppressed, neighbours)
 
 
 def _directions(source: UnitSource, first: int, last: int) -> Tensor:
@@ -296,17 +300,14 @@ def _directions(source: UnitSource, first: int, last: int) -> Tensor:
     return found
 
 
-def _neighbours(
-    directions: Tensor, rows: slice, n: int, polarities: tuple[int, ...]
-) -> list[list[tuple[int, int, float]]]:
-    """(index, polarity, cosine) of the nearest units of polarity +1 units, cosines above 0."""
-    is_signed = -1 in polarities
-    indices, cosines = nearest_by_cosine(directions, n, rows=rows, either_sign=is_signed)
+def _neighbours(near: Near | None, unit: int, is_signed: bool) -> list[tuple[int, int, float]]:
+    """(index, polarity, cosine) of the nearest units of a polarity +1 unit, cosines above 0."""
+    if near is None:
+        return []
     return [
-        [
-            (index, 1 if cosine > 0 else -1, abs(cosine))
-            for index, cosine in zip(*row, strict=True)
-            if cosine > 0 or (is_signed and cosine < 0)
-        ]
-        for row in zip(indices.tolist(), cosines.tolist(), strict=True)
+        (index, 1 if cosine > 0 else -1, abs(cosine))
+        for index, cosine in zip(
+            near.indices[unit].tolist(), near.cosines[unit].tolist(), strict=True
+        )
+        if cosine > 0 or (is_signed and cosine < 0)
     ]
