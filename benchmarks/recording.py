@@ -3,6 +3,7 @@
     python benchmarks/recording.py --case topk --tokens 20000
     python benchmarks/recording.py --case all --delphi-python /path/to/python
     python benchmarks/recording.py --case delphi --delphi-python /path/to/python
+    python benchmarks/recording.py --case gpu
 
 The limit is the same forward passes, stopped at the same block, with the encode matmul and the
 activation function (top-k, threshold) alone; recording adds statistics, samples of all strata and
@@ -11,7 +12,10 @@ the whole process; ratios are medians over pairs, and only ratios within one run
 
 Weights of the dictionaries are random: rows of the decoder in pairs of cosine about 0.7, so that
 units have neighbours, encoder = decoder transposed, thresholds set so that the mean number of
-active latents is what the case says. Times do not depend on what latents mean.
+active latents is what the case says. Times do not depend on what latents mean. The case `gpu` is a
+model of Gemma-2-2b's shape with random weights and a JumpReLU dictionary of 65,536 latents.
+
+The headline keys stand at the top as well: those of the first case measured.
 """
 
 import argparse
@@ -33,6 +37,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from recording_gpu import random_gemma, random_sequences
 from torch import Tensor
 
 from autointerp import resources
@@ -50,7 +55,9 @@ from autointerp.store.corpus_files import TokenTable
 from autointerp.subject import Subject, load_subject
 from autointerp.units import Neurons, SaeLatents, SparseAutoencoder, UnitSource
 
-CASES = ("topk", "jumprelu", "neurons", "all_neurons")
+CASES = ("topk", "jumprelu", "neurons", "all_neurons", "gpu")
+
+HEADLINE = ("ratio_to_limit", "peak_extra_bytes", "bytes_on_disk", "tokens_per_second")
 
 
 @dataclass
@@ -80,12 +87,14 @@ def random_sae(architecture: str, d_in: int, n_latents: int, k: int, hidden: Ten
     W_dec = W_dec / W_dec.norm(dim=1, keepdim=True)
     mean = hidden.mean(0)
     sae = SparseAutoencoder(
-        architecture, W_dec.T.contiguous(), torch.zeros(n_latents), mean, W_dec, mean,
+        architecture, W_dec.T.contiguous(), torch.zeros(n_latents), mean.cpu(), W_dec, mean.cpu(),
         k=k if architecture == "topk" else None,
     )  # fmt: skip
+    sae.to(hidden.device)
     if architecture == "jumprelu":
-        z = sae.pre_activations(hidden[:1024])
-        sae.threshold = torch.quantile(z[:256], 1 - k / n_latents, dim=0).clamp_min(1e-3)
+        # torch.quantile takes 16 million numbers at most.
+        z = sae.pre_activations(hidden[: min(256, 2**23 // n_latents)])
+        sae.threshold = torch.quantile(z, 1 - k / n_latents, dim=0).clamp_min(1e-3)
     return sae
 
 
@@ -106,6 +115,8 @@ def corpus_sequences(subject: Subject, length: int, n_tokens: int) -> list[Seque
 
 def setting_of(case: str, options: argparse.Namespace) -> Setting:
     """Load the model and make the units of one case."""
+    if case == "gpu":
+        return gpu_setting(options)
     subject = load_subject("smollm2", device="cpu")
     place = f"blocks.{options.block}.hook_resid_post"
     sequences = corpus_sequences(subject, options.sequence_length, options.tokens)
@@ -132,6 +143,24 @@ def setting_of(case: str, options: argparse.Namespace) -> Setting:
 
 
 @torch.inference_mode()
+def gpu_setting(options: argparse.Namespace) -> Setting:
+    """A random model and dictionary on the device."""
+    subject = random_gemma(torch.device(options.gpu_device), is_tiny=options.gpu_tiny)
+    n_vocabulary = subject.model.config.vocab_size
+    sequences = random_sequences(options.tokens, options.sequence_length, n_vocabulary)
+    place = f"blocks.{subject.n_blocks // 2}.hook_resid_post"
+    ids = torch.stack([torch.from_numpy(s.token_ids).long() for s in sequences[:8]])
+    hidden = subject.run(ids, [place])[place].flatten(0, 1).float()
+    k = round(options.density * options.gpu_latents)
+    sae = random_sae("jumprelu", subject.d_model, options.gpu_latents, k, hidden)
+    return Setting(
+        subject, [SaeLatents.of("latents", "subject", subject, sae, place)], sequences,
+        [f"token {i}" for i in range(n_vocabulary)], options.window_length,
+        options.gpu_batch_tokens, SamplingDesign("default", options.window_length, 0),
+    )  # fmt: skip
+
+
+@torch.inference_mode()
 def run_limit(setting: Setting) -> dict[str, float]:
     """Truncated forward, encode matmul and activation function alone."""
     size = max(1, setting.batch_tokens // len(setting.sequences[0].token_ids))
@@ -143,7 +172,7 @@ def run_limit(setting: Setting) -> dict[str, float]:
         found = setting.subject.run(ids, points)
         for source in setting.sources:
             if isinstance(source, SaeLatents):
-                hidden = found[source.read_at].flatten(0, 1)
+                hidden = found[source.read_at].flatten(0, 1).float()
                 if source.sae.architecture == "topk":
                     values, _ = source.sae.encode_topk(hidden)
                 else:
@@ -182,16 +211,27 @@ class Cost:
     cpu: float
     peak_extra: int
     """Bytes of resident memory at the peak over those at the start."""
+    peak_device: int
+    """The same of the GPU's memory; 0 without one."""
 
 
 def timed(work: Callable[[], Any]) -> tuple[Cost, Any]:
     """Run and measure; memory is sampled every 20 ms."""
     gc.collect()
+    has_gpu = torch.cuda.is_initialized()
+    before = 0
+    if has_gpu:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
     with peak_memory() as peak:
         wall, cpu = time.perf_counter(), time.process_time()
         result = work()
+        if has_gpu:
+            torch.cuda.synchronize()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Cost(wall, cpu, peak()), result
+    on_device = torch.cuda.max_memory_allocated() - before if has_gpu else 0
+    return Cost(wall, cpu, peak(), on_device), result
 
 
 @contextmanager
@@ -240,6 +280,7 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
     windows = window_facts(WindowTable.of(setting.sequences, setting.window_length, 1), 0, 1)
     return {
         "case": case,
+        "device": device_name(setting.subject.device),
         "n_units": sum(s.n_units * len(s.polarities) for s in setting.sources),
         "n_tokens": setting.n_tokens,
         "window_length": setting.window_length,
@@ -254,9 +295,15 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_second": setting.n_tokens / median(c.wall for c in records),
         "peak_extra_bytes": max(c.peak_extra for c in records),
         "peak_extra_bytes_of_limit": max(c.peak_extra for c in limits),
+        "peak_extra_device_bytes": max(c.peak_device for c in records),
         "peak_extra_bytes_by_formula": need.total,
         "bytes_on_disk": size,
     }
+
+
+def device_name(device: torch.device) -> str:
+    """As the report calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def delphi(options: argparse.Namespace) -> dict[str, Any]:
@@ -370,6 +417,10 @@ def main() -> None:
     parser.add_argument("--delphi-python", help="a Python that has eai-delphi")
     parser.add_argument("--delphi-tokens", type=int, default=16_384)
     parser.add_argument("--delphi-latents", type=int, default=256, help="latents built and timed")
+    parser.add_argument("--gpu-device", default="cuda", help="`cpu` tries the case without one")
+    parser.add_argument("--gpu-tiny", action="store_true", help="a tiny model for that")
+    parser.add_argument("--gpu-latents", type=int, default=65_536)
+    parser.add_argument("--gpu-batch-tokens", type=int, default=8192)
     parser.add_argument("--profile", help="write a profile of one recording here, time nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -382,9 +433,17 @@ def main() -> None:
         shutil.rmtree(folder)
         return
     cases = [case for case in CASES if options.case in ("all", case)]
-    report: dict[str, Any] = {"threads": options.threads, "device": "cpu: not measured on a GPU"}
+    report: dict[str, Any] = {
+        "threads": options.threads,
+        **dict.fromkeys([*HEADLINE, "speedup_vs_delphi"]),
+    }
     for case in cases:
+        if case == "gpu" and options.gpu_device == "cuda" and not torch.cuda.is_available():
+            report["gpu"] = "not measured: there is no GPU"
+            continue
         report[case] = measure(case, options)
+        if case == cases[0]:
+            report |= {key: report[case][key] for key in HEADLINE}
         print(case, json.dumps(report[case]), file=sys.stderr)
     if options.case in ("all", "topk", "delphi"):
         report |= delphi(options)
