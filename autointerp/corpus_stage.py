@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import Any
 
 from autointerp.config import RunConfig
-from autointerp.parts import Parts
+from autointerp.parts import Parts, corpus_files_digest
 from autointerp.progress import Reporter
 from autointerp.records import SPLITS, AutointerpError, Sequence, Split, content_key
 from autointerp.store import RunStore, TokenTable
@@ -33,8 +33,35 @@ class CorpusStage:
         return found
 
     @cached_property
+    def fingerprint(self) -> str | None:
+        """Hash of the documents; `None` without a corpus.
+
+        They are not read for it where the run has the sequences of the same files already.
+        """
+        if self.config.corpus is None:
+            return None
+        known = self._known_fingerprint
+        if known is not None and self.store.corpus_key() == self._key_of(known):
+            return known
+        return self.parts.corpus.fingerprint()
+
+    @property
+    def _known_fingerprint(self) -> str | None:
+        """Of the documents that the run's corpus was made of, where they came of these files."""
+        made_of = (self.store.read_json("corpus.json") or {}).get("made_of") or {}
+        digest = self._files_digest
+        return made_of.get("documents") if digest and made_of.get("files") == digest else None
+
+    @cached_property
+    def _files_digest(self) -> str | None:
+        return None if self.config.corpus is None else corpus_files_digest(self.config.corpus)
+
+    @cached_property
     def key(self) -> str:
         """Hash of the texts, the tokenizers and how they are cut, and of imported records."""
+        return self._key_of(self.fingerprint)
+
+    def _key_of(self, documents: str | None) -> str:
         imported = {name: i.fingerprint() for name, i in self.parts.imported.items()}
         settings = self.config.corpus
         if settings is None:
@@ -42,7 +69,7 @@ class CorpusStage:
         weights = [part.weight for part in settings.mix or ()]
         return content_key(
             "corpus",
-            documents=self.parts.corpus.fingerprint(),
+            documents=documents,
             tokenizers=sorted(self.subjects),
             settings=settings.model_dump(exclude={*_SOURCES, "mix"}),
             weights=weights,
@@ -91,7 +118,11 @@ class CorpusStage:
             self.reporter.note(line)
         self.store.write_json(
             "corpus.json",
-            {"reading": corpus.report.as_json(), "subjects": readings},
+            {
+                "reading": corpus.report.as_json(),
+                "subjects": readings,
+                "made_of": {"files": self._files_digest, "documents": self.fingerprint},
+            },
         )
         return tables
 

@@ -124,7 +124,7 @@ def provenance(run: "Run") -> dict[str, Any]:
         "first_use": run.store.read_json("first_use.json"),
         "corpus_key": run.corpus_stage.key,
         "corpus": run.store.read_json("corpus.json") if run.config.corpus else None,
-        "corpus_fingerprint": run.parts.corpus.fingerprint() if run.config.corpus else None,
+        "corpus_fingerprint": run.corpus_stage.fingerprint,
         "design": {"name": run.design.name, "key": run.design.key()},
         "explainers": {e.name: e.fingerprint for e in run.parts.explainers},
         "llm": run.parts.client.fingerprint if _asks(run) else None,

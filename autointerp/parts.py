@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from autointerp import resources
 from autointerp.config import (
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autointerp.llm import CachedClient, LlmClient
     from autointerp.llm.budget import Meter
     from autointerp.llm.cache import ResponseCache
-    from autointerp.recording.corpus import Corpus
+    from autointerp.recording.corpus import Corpus, Source
     from autointerp.recording.imported import Imported
     from autointerp.scorers.measured import Reader
     from autointerp.subject import Subject
@@ -34,9 +34,22 @@ _LLM_BATCH = 8
 
 def corpus_of(settings: CorpusConfig) -> "Corpus":
     """The documents that a config's corpus names."""
-    from autointerp.recording.corpus import Source, read_sources
+    from autointerp.recording.corpus import read_sources
 
-    sources = [
+    return read_sources(_corpus_sources(settings), **_reading(settings))
+
+
+def corpus_files_digest(settings: CorpusConfig) -> str | None:
+    """Hash of the files that a config's corpus names, unread; `None` for a streamed data set."""
+    from autointerp.recording.corpus.unread import files_digest
+
+    return files_digest(_corpus_sources(settings), **_reading(settings))
+
+
+def _corpus_sources(settings: CorpusConfig) -> "list[Source]":
+    from autointerp.recording.corpus import Source
+
+    return [
         Source(
             path=None if part.path is None else resources.shipped_path(part.path, "corpus.jsonl"),
             dataset=part.dataset,
@@ -48,12 +61,22 @@ def corpus_of(settings: CorpusConfig) -> "Corpus":
         )
         for part in settings.mix or [settings]
     ]
-    return read_sources(
-        sources,
-        max_tokens=settings.max_tokens,
-        max_tokens_per_document=settings.max_tokens_per_document,
-        seed=settings.seed,
-    )
+
+
+class _Reading(TypedDict):
+    """How much is read, and in which order."""
+
+    max_tokens: int | None
+    max_tokens_per_document: int | None
+    seed: int
+
+
+def _reading(settings: CorpusConfig) -> _Reading:
+    return {
+        "max_tokens": settings.max_tokens,
+        "max_tokens_per_document": settings.max_tokens_per_document,
+        "seed": settings.seed,
+    }
 
 
 class Parts:

@@ -1,7 +1,9 @@
 """The corpus of a run: paths beside the config, mixes, several tokenizers, what is written down."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,6 +11,9 @@ from transformers import AutoTokenizer
 
 from autointerp.config import RunConfig, load_config, parse_config
 from autointerp.progress import Silent
+from autointerp.recording import corpus as corpus_package
+from autointerp.recording.corpus import Source
+from autointerp.recording.corpus.unread import files_digest
 from autointerp.records import AutointerpError, UsageError
 from autointerp.runner import Run, run
 from autointerp.store import RunStore
@@ -234,3 +239,55 @@ def test_a_corpus_that_makes_no_sense_is_refused_by_key(corpus: dict, message: s
     }
     with pytest.raises(UsageError, match=message):
         parse_config(data, RunConfig, "test")
+
+
+def test_texts_are_not_read_again_for_their_key_while_their_files_are_the_same(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(tmp_path, tiny_folder)
+    run(config, until="corpus")
+    readings: list[Any] = []
+    read = corpus_package.read_sources
+
+    def counted(*args: Any, **more: Any) -> Any:
+        readings.append(args)
+        return read(*args, **more)
+
+    monkeypatch.setattr(corpus_package, "read_sources", counted)
+    first = RunStore(config.output).corpus_key()
+    again = Run(config, Silent(), None)
+    assert again.corpus_stage.key == first and not readings
+    assert again.corpus_stage.fingerprint == again.parts.corpus.fingerprint()
+
+    facts = json.loads((Path(config.output) / "corpus.json").read_text())
+    del facts["made_of"]
+    (Path(config.output) / "corpus.json").write_text(json.dumps(facts))
+    readings.clear()
+    assert Run(config, Silent(), None).corpus_stage.key == first and readings
+
+    with Path(str(config.corpus.path)).open("a") as file:
+        file.write(json.dumps({"text": "one more text of several words"}) + "\n")
+    readings.clear()
+    changed = Run(config, Silent(), None).corpus_stage.key
+    assert changed != first and readings
+
+
+def test_a_digest_of_files_knows_names_bytes_and_settings(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    one = tmp_path / "in" / "a.txt"
+    one.write_text("some text")
+    folder = Source(tmp_path / "in")
+
+    def digest(source: Source = folder, seed: int = 0) -> str | None:
+        return files_digest([source], seed=seed)
+
+    seen = [digest(), digest(seed=1), digest(replace(folder, max_documents=3))]
+    (tmp_path / "in" / "ignored.bin").write_text("not read")
+    assert digest() == seen[0]
+    one.write_text("some toxt")
+    seen.append(digest())
+    one.rename(tmp_path / "in" / "b.txt")
+    seen.append(digest())
+    assert None not in seen and len(set(seen)) == len(seen)
+    assert digest(Source(tmp_path / "absent")) is None
+    assert digest(Source(dataset="some/data")) is None
