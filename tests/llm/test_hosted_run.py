@@ -3,11 +3,9 @@
 import asyncio
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from autointerp.records import AutointerpError, Status, UsageError
 from autointerp.runner import run
 from tests.llm.fake_server import CHAT, FakeServer, Raw, Reply
 from tests.llm.fake_server import Status as Fault
+from tests.processes import Forked, command_line
 from tests.run_helpers import small_config
 
 ROOT = Path(__file__).parents[2]
@@ -229,33 +228,32 @@ def written(folder: Path) -> str:
     )
 
 
-def test_the_key_is_in_nothing_a_run_writes_or_prints(tiny_folder, tmp_path):
+def run_loudly(tell: Callable[[Any], None], config: str) -> None:
+    """Run a config and print all that any library has to say."""
+    logging.basicConfig(level=logging.DEBUG)
+    command_line(tell, "run", config)
+
+
+def test_the_key_is_in_nothing_a_run_writes_or_prints(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with FakeServer(answer=lambda _: f"words about {SECRET} farms", faults=FAULTS.get) as server:
         config = hosted(tmp_path, tiny_folder, server, api_key_env="PLANTED_KEY")
         path = tmp_path / "config.yaml"
         path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-        script = (
-            "import logging, sys; logging.basicConfig(level=logging.DEBUG)\n"
-            "from autointerp.cli import main; sys.argv[1:] = ['run', sys.argv[1]]; main()"
-        )
-        env = {**os.environ, "PLANTED_KEY": SECRET, "OPENAI_LOG": "debug"}
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(path)],
-            env=env, cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
+        said = tmp_path / "said.txt", tmp_path / "refused.txt"
+        env = {"PLANTED_KEY": SECRET, "OPENAI_LOG": "debug"}
+        done = Forked(run_loudly, str(path), output=said[0], env=env)
+        assert done.wait() == 0, said[0].read_text()[-2000:]
+        assert "DEBUG:" in said[0].read_text()
         assert SECRET in json.dumps([dict(asked.headers) for asked in server.asked])
         server.faults = lambda _: Fault(401, f"Incorrect API key provided: {SECRET}")
         path.write_text(path.read_text().replace("gpt-4.1", "gpt-4o"))
-        refused = subprocess.run(
-            [sys.executable, "-c", script, str(path)],
-            env=env, cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert refused.returncode == 1
-        assert "check the key" in refused.stderr
-    for place in (written(tmp_path), done.stdout, done.stderr, refused.stdout, refused.stderr):
-        assert SECRET not in place
-        assert SECRET[3:] not in place
+        assert Forked(run_loudly, str(path), output=said[1], env=env).wait() == 1
+        assert "check the key" in said[1].read_text()
+    # What was printed lies in the folder, too.
+    place = written(tmp_path)
+    assert SECRET not in place
+    assert SECRET[3:] not in place
 
 
 @pytest.mark.parametrize("vendor", ["openai", "anthropic"])
