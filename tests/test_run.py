@@ -110,7 +110,7 @@ def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(
     config = small_config(tmp_path, tiny_folder)
     with pytest.raises(KeyboardInterrupt):
         run(config, reporter=StopAfter(steps))
-    run(config)
+    run(config, until="score")
     assert stored(Path(config.output)) == stored(Path(whole.output))
 
 
@@ -129,7 +129,7 @@ def test_a_killed_process_leaves_a_run_that_goes_on(
             break
         time.sleep(0.02)
     process.kill()
-    run(config)
+    run(config, until="score")
     assert stored(Path(str(config.output))) == stored(Path(whole.output))
 
 
