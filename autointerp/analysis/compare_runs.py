@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -126,7 +126,7 @@ def compare_runs(
         runs=tuple(runs),
         groups=tuple(groups),
         points=tuple(_points(placed, chosen)),
-        summaries=tuple(_summary(cell, members, runs) for cell, members in cells.items()),
+        summaries=tuple(_summary(cell, cells[cell], runs) for cell in _in_order(cells, groups)),
         comparisons=tuple(comparisons),
         notes=(
             *(f"Differing designs: {text}." for text in refused),
@@ -188,6 +188,13 @@ def _cells(
             member = Member(one.key, one.row.firing_rate, _outcome(score), _design_of(score))
             cells.setdefault((scorer, one.within, explainer, one.group), []).append((one, member))
     return cells
+
+
+def _in_order(cells: Iterable[Cell], groups: Sequence[str]) -> list[Cell]:
+    """By scorer and bin as they came, then by group in the order of groups."""
+    cells = list(cells)
+    place = {part: i for i, part in enumerate(dict.fromkeys(cell[:2] for cell in cells))}
+    return sorted(cells, key=lambda cell: (place[cell[:2]], groups.index(cell[3])))
 
 
 def _outcome(score: ScoreRow | None) -> Outcome:

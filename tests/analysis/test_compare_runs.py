@@ -121,6 +121,19 @@ def test_groups_by_firing_rate_say_nothing_of_matched_rates(tmp_path: Path) -> N
     assert "rate-matched" not in found.comparisons[0]["verdict"]
 
 
+def test_groups_by_firing_rate_stand_from_the_rarest_to_the_densest(tmp_path: Path) -> None:
+    units = [
+        unit_of(UnitId("features", i), x, density=(0.05, 0.0004, 0.002)[i % 3])
+        for i, x in enumerate(LOW)
+    ]
+    folder = write_run(tmp_path / "run", run_of(units, ("features",)))
+    found = compare_runs([folder], by="density")
+    for explainer in {summary["explainer"] for summary in found.summaries}:
+        own = [s["group"] for s in found.summaries if s["explainer"] == explainer]
+        assert own == list(found.groups) and len(own) == 3
+    assert [float(name.split()[0]) for name in found.groups] == [0.01, 0.1, 1]
+
+
 def test_thin_support_shows_the_difference_inside_the_rates_that_both_have(
     tmp_path: Path,
 ) -> None:
