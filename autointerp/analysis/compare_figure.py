@@ -14,6 +14,7 @@ from autointerp.analysis.figure import (
     draw_zero,
     figure_settings,
     limits_of,
+    marker_size,
     save_figure,
     set_rates,
     short,
@@ -101,8 +102,9 @@ def _column(found: "Comparison", panel: str, group: str, points: Sequence["Point
 
 
 def _shown(columns: dict[str, list[Column]]) -> str:
-    """The panel with most lifts, the first among equals: what the panels on the right show."""
-    return max(columns, key=lambda name: sum(len(column.rows) for column in columns[name]))
+    """The first panel with about as many lifts as any: what the panels on the right show."""
+    counts = {name: sum(len(column.rows) for column in own) for name, own in columns.items()}
+    return next(name for name, n in counts.items() if n >= 0.9 * max(counts.values()))
 
 
 def _draw_rates(panel: "Axes", groups: Sequence[str], points: Sequence["Point"], name: str) -> None:
@@ -118,7 +120,7 @@ def _draw_rates(panel: "Axes", groups: Sequence[str], points: Sequence["Point"],
         rates += [x for x, _ in own]
         xs, ys = [x for x, _ in own], [y for _, y in own]
         label = f"{short(group)} (n = {len(own)})"
-        panel.plot(xs, ys, marker, color=colour, markersize=6, alpha=0.85, label=label)
+        panel.plot(xs, ys, marker, color=colour, label=label, **marker_size(len(own)))
     set_rates(panel, rates)
     panel.set_xlabel("firing rate (% of explain tokens, log scale)")
     panel.set_title(f"{short(name)}\nlift against firing rate", fontsize=10.5)

@@ -29,6 +29,12 @@ INK = "#1b1f24"
 QUIET = "#8b949e"
 """Grid and the line at zero."""
 
+MANY_UNITS = 60
+"""A column of more shows how its lifts are distributed, without every unit's interval."""
+
+BINS_PER_LIFT = 20
+"""Bars of such a distribution between a lift of 0 and of 1."""
+
 
 def draw_comparison(
     results: RunResults,
@@ -38,8 +44,8 @@ def draw_comparison(
     """Draw the run's comparison as `path_stem`.png and `path_stem`.svg.
 
     Left: one panel per explainer, every unit's lift with its interval, per source, with the mean
-    over units and its interval. Right: lift under one explainer against firing rate. The same
-    results give the same bytes.
+    over units and its interval; of more than `MANY_UNITS` units the distribution of lifts. Right:
+    lift under one explainer against firing rate. The same results give the same bytes.
 
     Args:
         results: the run.
@@ -144,19 +150,47 @@ def _column(results: RunResults, source: str, explainer: str) -> Column:
 
 
 def draw_columns(panel: "Axes", columns: Sequence[Column], limits: tuple[float, float]) -> None:
-    """Every unit's lift with its interval, and the mean, a column per group."""
+    """Every unit's lift with its interval, or all lifts' distribution, and the mean, per group."""
     for place, column in enumerate(columns):
-        colour, marker = style(place)
-        for x, (lift, interval) in zip(_spread(place, len(column.rows)), column.rows, strict=True):
-            if interval is not None:
-                _draw_interval(panel, x, interval, colour, limits)
-            panel.plot(x, lift, marker, color=colour, markersize=4.2, alpha=0.9, zorder=3)
+        if len(column.rows) > MANY_UNITS:
+            _draw_distribution(panel, place, column)
+        else:
+            _draw_units(panel, place, column, limits)
         _draw_mean(panel, place + 0.36, column)
     draw_zero(panel)
     labels = [f"{short(c.source)}\nn = {len(c.rows)} of {c.n_units}" for c in columns]
-    panel.set_xticks(range(len(labels)), labels, fontsize=9)
+    wide = any(column.n_units >= 100 for column in columns)
+    panel.set_xticks(range(len(labels)), labels, fontsize=8 if wide else 9)
     panel.set_xlim(-0.6, len(labels) - 0.2)
     panel.tick_params(axis="x", length=0)
+
+
+def _draw_units(panel: "Axes", place: int, column: Column, limits: tuple[float, float]) -> None:
+    colour, marker = style(place)
+    for x, (lift, interval) in zip(_spread(place, len(column.rows)), column.rows, strict=True):
+        if interval is not None:
+            _draw_interval(panel, x, interval, colour, limits)
+        panel.plot(x, lift, marker, color=colour, markersize=4.2, alpha=0.9, zorder=3)
+
+
+def _draw_distribution(panel: "Axes", place: int, column: Column) -> None:
+    """Units per twentieth of lift, as bars; the longest bar of every column is as long."""
+    colour, _ = style(place)
+    lifts = column.lifts
+    first, last = np.floor(lifts[0] * BINS_PER_LIFT), np.floor(lifts[-1] * BINS_PER_LIFT) + 1
+    edges = np.arange(first, last + 1) / BINS_PER_LIFT
+    counts, _ = np.histogram(lifts, edges)
+    panel.barh(
+        edges[:-1],
+        0.48 * counts / counts.max(),
+        height=1 / BINS_PER_LIFT,
+        left=place - 0.24,
+        align="edge",
+        color=colour,
+        edgecolor="white",
+        linewidth=0.4,
+        zorder=2,
+    )
 
 
 def _draw_interval(
@@ -210,9 +244,8 @@ def _draw_rates(panel: "Axes", results: RunResults, explainer: str | None) -> No
             [y for _, y in points],
             marker,
             color=colour,
-            markersize=6,
-            alpha=0.85,
             label=f"{short(source)} (n = {len(points)})",
+            **marker_size(len(points)),
         )
     set_rates(panel, rates)
     panel.set_xlabel("firing rate (% of explain tokens, log scale)")
@@ -228,7 +261,7 @@ def limits_of(columns: Sequence[Column]) -> tuple[float, float]:
     for column in columns:
         inner += column.lifts
         inner += [column.interval.low, column.interval.high] if column.interval else []
-        for _, interval in column.rows:
+        for _, interval in column.rows if len(column.rows) <= MANY_UNITS else ():
             outer += [interval.low, interval.high] if interval else []
     low, high = min(inner), max(inner)
     margin = max(0.1, min(0.5, 0.5 * (high - low)))
@@ -266,6 +299,11 @@ def _spread(place: int, n: int) -> np.ndarray:
 def style(place: int) -> tuple[str, str]:
     """Colour and marker of the n-th group."""
     return SOURCE_COLOURS[place % len(SOURCE_COLOURS)], MARKERS[place % len(MARKERS)]
+
+
+def marker_size(n: int) -> dict[str, Any]:
+    """Settings of the markers of n units: smaller and lighter where there are many."""
+    return {"markersize": 6, "alpha": 0.85} if n <= MANY_UNITS else {"markersize": 3, "alpha": 0.6}
 
 
 def short(name: str) -> str:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from autointerp.analysis.compare import compare_all, compare_sources
-from autointerp.analysis.figure import draw_comparison
+from autointerp.analysis.figure import MANY_UNITS, draw_comparison
 from autointerp.records import Status, UnitId
 
 from .synthetic import every_kind, run_of, unit_of
@@ -69,3 +69,11 @@ def test_no_global_figure_state_is_touched(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
     draw_comparison(run_of([unit_of(UnitId("features", 0), 0.4)]), None, tmp_path / "figure")
     assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_many_units_are_drawn_as_a_distribution_without_their_intervals(tmp_path: Path) -> None:
+    def size(n: int) -> int:
+        units = [unit_of(UnitId("features", i), i / n) for i in range(n)]
+        return draw_comparison(run_of(units), None, tmp_path / str(n))[1].stat().st_size
+
+    assert size(4 * MANY_UNITS) < size(MANY_UNITS)
