@@ -1,6 +1,6 @@
 """How much memory a recording takes, before it starts.
 
-    units × (statistics + samples × (row + active tokens × 4 bytes) × trimming) + batch
+    units × (statistics + samples × (row + active tokens × 4 bytes) × trimming) + batch + 100 MB
 
 where, over the four splits, a unit has at most
 
@@ -9,6 +9,7 @@ where, over the four splits, a unit has at most
     row          24 bytes
     statistics   4 · (8 · 128 histogram + 12 · 134 groups + 24 · 40 tokens + 52) bytes = 14.6 kB
     trimming     2: while a split is trimmed, what was offered stands beside what is kept
+    100 MB       what passes through the subject (40 MB for SmolLM2-135M) and the writer's columns
 
 The number of samples does not depend on the corpus. Active tokens of a kept window are at most its
 length; for sparse sources they are taken to be an eighth of it, which is generous: half the samples
@@ -33,6 +34,9 @@ _SPARSE_SHARE = 1 / 8
 _WINDOW_CELL_BYTES = 48
 """Arrays over windows × units of a batch: maxima, context, hashes and masks."""
 
+_FIXED_BYTES = 100_000_000
+"""The subject's own pass and the writing of files."""
+
 
 @dataclass(frozen=True)
 class MemoryNeed:
@@ -42,7 +46,7 @@ class MemoryNeed:
     """Of every unit recorded at once."""
     n_units: int
     batch: int
-    """While one batch is worked on."""
+    """While one batch is worked on, and what does not depend on units."""
 
     @property
     def total(self) -> int:
@@ -58,7 +62,7 @@ def memory_need(
     sources: Iterable[UnitSource], design: SamplingDesign, batch_tokens: int
 ) -> MemoryNeed:
     """What recording all units of some sources at once takes; the formula is the module's."""
-    per_unit, n_units, batch = 0, 0, 0
+    per_unit, n_units, batch = 0, 0, _FIXED_BYTES
     n_samples = 0
     for split in SPLITS:
         capacity = capacities(design, split)

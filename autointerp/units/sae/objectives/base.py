@@ -173,6 +173,21 @@ def pre_activations(p: Parameters, x: Tensor, bias: str = "b_enc") -> Tensor:
     return found
 
 
+CACHED_NUMBERS = 2**17
+"""Of a matrix at a time that several passes go over: half a megabyte."""
+
+
+def row_blocks(matrix: Tensor) -> list[slice]:
+    """Rows of a large matrix that stay in a CPU's cache while several operations go over them.
+
+    A pass over all of `[n_tokens, n_latents]` waits for memory and costs a good part of a matrix
+    product. Elsewhere than on a CPU all rows are one block.
+    """
+    n_rows, width = matrix.shape
+    size = max(1, CACHED_NUMBERS // width) if matrix.device.type == "cpu" else n_rows
+    return [slice(start, start + size) for start in range(0, n_rows, max(1, size))]
+
+
 def tied_start(
     settings: SaeSettings, x: Tensor, y: Tensor, seed: int, *, decoder_norm: float = 1.0
 ) -> Parameters:

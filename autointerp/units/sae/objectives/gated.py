@@ -6,6 +6,8 @@
 * held fixed in the last term, which is there to train the gate, not the decoder. Unit-norm decoder.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,9 +19,44 @@ from autointerp.units.sae.objectives.base import (
     SaeSettings,
     module,
     pre_activations,
+    row_blocks,
     spread,
     tied_start,
 )
+
+
+class _Gate(torch.autograd.Function):
+    """f = 1[π > 0] relu(π s + c) and relu(π); sums of both, and which latents fired, with them."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
+        f, opened = torch.empty_like(gate), torch.empty_like(gate)
+        counts, l1 = torch.zeros_like(scale), gate.new_zeros(())
+        for rows in row_blocks(gate):
+            torch.clamp_min(gate[rows], 0, out=opened[rows])
+            l1 += opened[rows].sum()
+            magnitude = torch.addcmul(shift, gate[rows], scale).relu_()
+            torch.mul(magnitude, gate[rows] > 0, out=f[rows])
+            counts += (f[rows] > 0).sum(0)
+        ctx.save_for_backward(gate, scale, shift)
+        ctx.mark_non_differentiable(counts)
+        return f, opened, l1, counts
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gate, scale, shift = ctx.saved_tensors
+        by_f, by_opened, by_l1, _ = gradients
+        by_gate = torch.empty_like(gate)
+        by_scale, by_shift = torch.zeros_like(scale), torch.zeros_like(shift)
+        for rows in row_blocks(gate):
+            is_open = gate[rows] > 0
+            fires = torch.addcmul(shift, gate[rows], scale) > 0
+            by_magnitude = by_f[rows] * fires.logical_and_(is_open)
+            by_shift += by_magnitude.sum(0)
+            by_scale += (by_magnitude * gate[rows]).sum(0)
+            torch.mul(by_opened[rows] + by_l1, is_open, out=by_gate[rows])
+            by_gate[rows].addcmul_(by_magnitude, scale)
+        return by_gate, by_scale, by_shift
 
 
 class Gated:
@@ -43,22 +80,21 @@ class Gated:
         warm: float,
     ) -> Loss:
         """See the module's equation."""
-        gate = pre_activations(p, x, "b_gate")
         # exp(r) (π - b_gate) + b_mag, the two biases as one.
         scale = p["r_mag"].exp()
-        magnitude = torch.addcmul(p["b_mag"] - p["b_gate"] * scale, gate, scale)
-        f = (gate > 0) * magnitude.relu()
-        opened = gate.relu()
+        gated: Any = _Gate.apply(
+            pre_activations(p, x, "b_gate"), scale, p["b_mag"] - p["b_gate"] * scale
+        )
+        f, opened, l1, counts = gated
         squared = (y - (f @ p["W_dec"] + p["b_dec"])).pow(2).sum()
         through_gate = opened @ p["W_dec"].detach() + p["b_dec"].detach()
         auxiliary = (y - through_gate).pow(2).sum() / len(x)
-        penalty = opened.sum() / len(x)
-        fires = f > 0
+        penalty = l1 / len(x)
         return Loss(
             squared / len(x) + settings.l1 * warm * penalty + auxiliary,
             (squared / spread(y)).detach(),
-            fires.any(0),
-            fires.sum() / len(x),
+            counts > 0,
+            counts.sum() / len(x),
             {"l1": penalty.detach(), "gate": auxiliary.detach()},
         )
 

@@ -21,6 +21,7 @@ from autointerp.units.sae.objectives.base import (
     SaeSettings,
     module,
     pre_activations,
+    row_blocks,
     spread,
     tied_start,
 )
@@ -29,28 +30,34 @@ INITIAL_THRESHOLD = 0.01
 
 
 class _Jump(torch.autograd.Function):
-    """f, L0 and which latents fired, of z ≥ 0, with the estimates of their derivatives in θ.
-
-    In one function: each pass over all of z costs a good part of a matrix product.
-    """
+    """f, L0 and which latents fired, of z ≥ 0, with the estimates of their derivatives in θ."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, theta: Tensor, width: float) -> tuple[Tensor, Tensor, Tensor]:
-        z = z.relu()
-        active = z > theta
-        fired = active.any(0)
-        ctx.save_for_backward(z, theta, active)
+        f, counts = torch.empty_like(z), torch.zeros_like(theta)
+        for rows in row_blocks(z):
+            active = z[rows].relu() > theta
+            torch.mul(z[rows], active, out=f[rows])
+            counts += active.sum(0)
+        fired = counts > 0
+        ctx.save_for_backward(z, theta)
         ctx.mark_non_differentiable(fired)
         ctx.width = width
-        return z * active, active.sum().to(z.dtype) / len(z), fired
+        return f, counts.sum() / len(z), fired
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        z, theta, active = ctx.saved_tensors
+        z, theta = ctx.saved_tensors
         by_f, by_l0, _ = gradients
-        inside = (z - theta).abs_() < ctx.width / 2
-        by_theta = theta * (inside * by_f).sum(0) + by_l0 / len(z) * inside.sum(0)
-        return by_f * active, -by_theta / ctx.width, None
+        by_z = torch.empty_like(z)
+        by_theta, n_inside = torch.zeros_like(theta), torch.zeros_like(theta)
+        for rows in row_blocks(z):
+            positive = z[rows].relu()
+            inside = (positive - theta).abs_() < ctx.width / 2
+            by_theta += (by_f[rows] * inside).sum(0)
+            n_inside += inside.sum(0)
+            torch.mul(by_f[rows], positive > theta, out=by_z[rows])
+        return by_z, -(theta * by_theta + by_l0 / len(z) * n_inside) / ctx.width, None
 
 
 class JumpRelu:
