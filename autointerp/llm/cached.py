@@ -138,9 +138,13 @@ class CachedClient:
             try:
                 return await asyncio.shield(asked)
             except asyncio.CancelledError:
-                # Whoever asked gave up; unless it was this task itself, it asks now.
-                if not asked.cancelled():
+                # Either whoever asked gave up, and this task asks now; or this one is to end, too.
+                this = asyncio.current_task()
+                if not asked.cancelled() or (this is not None and this.cancelling()):
                     raise
+            kept = self.cache.get(key) if self.cache is not None else None
+            if kept is not None:  # what was sent is seen to its end
+                return kept
         answer = asyncio.get_running_loop().create_future()
         self._in_flight[key] = answer
         try:

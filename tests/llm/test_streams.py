@@ -18,6 +18,7 @@ from autointerp.llm import (
     load_client,
 )
 from autointerp.records import AutointerpError
+from tests.llm.fake import FakeClient
 from tests.llm.fake_server import CHAT, FakeServer, Status
 
 
@@ -176,6 +177,35 @@ def test_an_error_for_everybody_stops_the_run_and_keeps_what_was_on_its_way(tmp_
         assert server.count(CHAT) < 30
         assert client.cache is not None
         assert len(client.cache) == server.answered[CHAT]
+
+
+def test_who_waits_for_an_equal_request_does_not_ask_when_both_are_stopped() -> None:
+    async def stopped(together: bool) -> int:
+        calls = 0
+
+        class Asking:
+            async def complete_one(self, *_: object) -> Response:
+                nonlocal calls
+                calls += 1
+                await asyncio.Event().wait()
+                raise AssertionError
+
+        client = CachedClient(FakeClient(), None)
+        both = [
+            asyncio.create_task(client._ask_once(Asking(), "key", question("a"))) for _ in range(2)
+        ]
+        await asyncio.sleep(0)
+        for task in both if together else both[:1]:
+            task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert both[1].cancelled() == together
+        both[1].cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+        return calls
+
+    assert asyncio.run(stopped(True)) == 1
+    assert asyncio.run(stopped(False)) == 2  # the other still wants its answer
 
 
 def test_a_bug_in_a_job_stops_everything():
