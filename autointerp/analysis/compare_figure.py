@@ -14,7 +14,7 @@ from autointerp.analysis.figure import (
     draw_zero,
     figure_settings,
     limits_of,
-    marker_size,
+    marker_settings,
     save_figure,
     set_rates,
     short,
@@ -35,9 +35,10 @@ MAX_PANELS = 4
 def draw_groups(found: "Comparison", path_stem: str | Path) -> tuple[Path, Path]:
     """Draw `path_stem`.png and `path_stem`.svg; the same results give the same bytes.
 
-    Left, per explainer: every unit's lift with its interval, per group, and the group's mean with
-    its interval. Then lift against firing rate; and, where units of several layers are compared,
-    the mean per layer. Lifts are those by the first scorer that was asked for.
+    Left, per explainer: every unit's lift with its interval, per group, or the distribution of many
+    lifts, and the group's mean with its interval. Then lift against firing rate; and, where units
+    of several layers are compared, the mean per layer. Lifts are those by the first scorer that was
+    asked for.
 
     Returns:
         The paths of the PNG and of the SVG.
@@ -120,7 +121,7 @@ def _draw_rates(panel: "Axes", groups: Sequence[str], points: Sequence["Point"],
         rates += [x for x, _ in own]
         xs, ys = [x for x, _ in own], [y for _, y in own]
         label = f"{short(group)} (n = {len(own)})"
-        panel.plot(xs, ys, marker, color=colour, label=label, **marker_size(len(own)))
+        panel.plot(xs, ys, marker, color=colour, label=label, **marker_settings(len(own)))
     set_rates(panel, rates)
     panel.set_xlabel("firing rate (% of explain tokens, log scale)")
     panel.set_title(f"{short(name)}\nlift against firing rate", fontsize=10.5)

@@ -245,7 +245,7 @@ def _draw_rates(panel: "Axes", results: RunResults, explainer: str | None) -> No
             marker,
             color=colour,
             label=f"{short(source)} (n = {len(points)})",
-            **marker_size(len(points)),
+            **marker_settings(len(points)),
         )
     set_rates(panel, rates)
     panel.set_xlabel("firing rate (% of explain tokens, log scale)")
@@ -301,8 +301,8 @@ def style(place: int) -> tuple[str, str]:
     return SOURCE_COLOURS[place % len(SOURCE_COLOURS)], MARKERS[place % len(MARKERS)]
 
 
-def marker_size(n: int) -> dict[str, Any]:
-    """Settings of the markers of n units: smaller and lighter where there are many."""
+def marker_settings(n: int) -> dict[str, Any]:
+    """How the points of n units are drawn: smaller and lighter where there are many."""
     return {"markersize": 6, "alpha": 0.85} if n <= MANY_UNITS else {"markersize": 3, "alpha": 0.6}
 
 

@@ -68,4 +68,8 @@ def _money(usd: float | None) -> str:
 
 
 def _hours(hours: float | None) -> str:
-    return "unknown" if hours is None else f"{hours:,.1f}" if hours >= 0.95 else f"{hours:.2f}"
+    if hours is None:
+        return "unknown"
+    if 0 < hours < 0.005:
+        return "<0.01"
+    return f"{hours:,.1f}" if hours >= 0.95 else f"{hours:.2f}"
