@@ -5,8 +5,8 @@ from statistics import fmean
 from typing import Any
 
 from autointerp import stats
-from autointerp.analysis.values import interval_json
-from autointerp.records import Score, Status
+from autointerp.analysis.values import IN_NO_MEAN, interval_json, outcome_of_score
+from autointerp.records import ControlScore, Score, Status
 
 SHUFFLED = "shuffled"
 """Other units' explanations have a column of their own: they make the lift."""
@@ -15,8 +15,10 @@ SHUFFLED = "shuffled"
 def control_means(scores: Sequence[Score], seed: int) -> dict[str, dict[str, Any]]:
     """Per control its mean over units, and by how much the explanation's own score is above it.
 
-    A constant prediction counts 0, on either side; units where one of the two has no number are
-    left out of both, and counted.
+    A constant prediction counts as chance, on either side: by its number where it has one (a judge
+    that says yes to everything), else 0 (a correlation). Units where one of the two has no number
+    are left out of both, and counted; scores that a cascade or a stopping rule keeps out of means
+    are left out of these, too.
 
     Args:
         scores: of one source and explainer.
@@ -35,9 +37,9 @@ def _means(scores: Sequence[Score], name: str, seed: int) -> dict[str, Any]:
     n_missing = 0
     for score in scores:
         found = next((c for c in score.controls if c.name == name), None)
-        if found is None:
+        if found is None or IN_NO_MEAN in score.details:
             continue
-        own, control = _counted(score.value, score.status), _counted(found.value, found.status)
+        own, control = outcome_of_score(score).value, _counted(found)
         if own is None or control is None:
             n_missing += 1
         else:
@@ -52,5 +54,7 @@ def _means(scores: Sequence[Score], name: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _counted(value: float | None, status: Status) -> float | None:
-    return 0.0 if status is Status.CONSTANT_PREDICTION else value
+def _counted(control: ControlScore) -> float | None:
+    if control.value is None and control.status is Status.CONSTANT_PREDICTION:
+        return 0.0
+    return control.value

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from autointerp.analysis.control_means import control_means
+from autointerp.analysis.values import IN_NO_MEAN
 from autointerp.controls import ALL_CONTROLS, control_text, in_step, score_with_controls
 from autointerp.records import ControlScore, Score, Simulation, Split, Status
 from autointerp.scorers.simulation import SimulationScorer
@@ -131,3 +132,18 @@ def test_means_of_controls_count_a_constant_as_zero_and_leave_out_what_is_missin
     assert found["empty"]["difference"] == pytest.approx(score.value)
     assert (found["empty"]["n_units"], found["empty"]["n_missing"]) == (2, 1)
     assert isinstance(simulation(1.0)[0], Simulation)
+
+
+def test_a_judge_that_says_yes_to_everything_counts_as_what_it_scores_not_as_nothing():
+    # Average precision of always yes is the share of positives.
+    empty = ControlScore("empty", 0.55, Status.CONSTANT_PREDICTION)
+    score = replace(scored(())[0], scorer="detection", value=0.8, controls=(empty,))
+    found = control_means([score, score], seed=0)["empty"]
+    assert found["mean"] == pytest.approx(0.55)
+    assert found["difference"] == pytest.approx(0.25)
+
+
+def test_means_of_controls_leave_out_what_a_cascade_keeps_out_of_means():
+    score, _ = scored(("sign_flip",))
+    extra = replace(score, value=0.1, details={**score.details, IN_NO_MEAN: "left open"})
+    assert control_means([score, extra], seed=0) == control_means([score], seed=0)
