@@ -180,7 +180,7 @@ def _split_rows(
         [
             texts.take(pa.array(top.token)),
             pa.array(mean),
-            pa.array(mean_upper),
+            pa.array(mean_upper, mask=mean_upper == mean),
             pa.array(top.count),
             pa.array(top.maximum),
         ],

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autointerp.records import Neighbour, TokenLogit, UnitId, UnitRecord
-from autointerp.store.files import batched, check_schema, stamped
+from autointerp.store.files import PARQUET, batched, check_schema, stamped
 
 _UNITS_PER_ROW_GROUP = 256
 
@@ -63,7 +63,7 @@ def write_output_side(
     """Write the output side of a source, index 0 first, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with pq.ParquetWriter(partial, stamped(OUTPUT_SCHEMA, key), compression="zstd") as writer:
+    with pq.ParquetWriter(partial, stamped(OUTPUT_SCHEMA, key), **PARQUET) as writer:
         for batch in batched(units, _UNITS_PER_ROW_GROUP):
             rows = [_row(unit, vocabulary) for unit in batch]
             writer.write_table(pa.Table.from_pylist(rows, OUTPUT_SCHEMA))

@@ -56,6 +56,8 @@ _TOP_TOKEN = pa.struct(
         "maximum": pa.float32(),
     }
 )
+"""`mean_upper` is null where it is `mean`."""
+
 _SPLIT_STATISTICS = pa.struct(
     {
         "split": pa.string(),
@@ -212,8 +214,18 @@ def statistics_row(split: Split, statistics: SplitStatistics) -> dict[str, Any]:
         "moments": list(statistics.moments),
         "histogram_start": start,
         "histogram": counts[start:stop].tolist(),
-        "top_tokens": [asdict(token) for token in statistics.top_tokens],
+        "top_tokens": [_top_token_row(token) for token in statistics.top_tokens],
     }
+
+
+def _top_token_row(token: TopToken) -> dict[str, Any]:
+    exact = token.mean_upper == token.mean
+    return {**asdict(token), "mean_upper": None if exact else token.mean_upper}
+
+
+def _top_token_of(row: dict[str, Any]) -> TopToken:
+    upper = row["mean"] if row["mean_upper"] is None else row["mean_upper"]
+    return TopToken(**{**row, "mean_upper": upper})
 
 
 def statistics_of(rows: list[dict[str, Any]]) -> dict[Split, SplitStatistics]:
@@ -230,7 +242,7 @@ def statistics_of(rows: list[dict[str, Any]]) -> dict[Split, SplitStatistics]:
             maximum=row["maximum"],
             moments=(mean, square, cube, fourth),
             histogram=(*before, *row["histogram"]),
-            top_tokens=tuple(TopToken(**token) for token in row["top_tokens"]),
+            top_tokens=tuple(map(_top_token_of, row["top_tokens"])),
         )
     return found
 

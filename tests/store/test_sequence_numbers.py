@@ -44,7 +44,7 @@ def unit(number: int, sequences: list[str]) -> UnitRecord:
         )
         for i, name in enumerate(sequences)
     )  # fmt: skip
-    top = (TopToken("b", 0.25, 0.5, 7, 0.75),)
+    top = (TopToken("b", 0.25, 0.5, 7, 0.75), TopToken("c", 0.25, 0.25, 3, 0.75))
     statistics = SplitStatistics(90, 8, 5, 4, 2.0, (0.1, 0.2, 0.3, 0.4), (0, 8), top)
     return UnitRecord(made, records, dict.fromkeys(SPLITS, statistics))
 
@@ -103,6 +103,11 @@ def as_an_earlier_version_wrote(folder: Path) -> None:
 def test_what_was_written_is_read(folder: Path) -> None:
     assert "sequence_id" not in pq.read_schema(folder / "records" / "made.parquet").names
     assert all(map(same, read(folder), UNITS))
+
+
+def test_a_bound_is_stored_where_it_is_not_the_mean(folder: Path) -> None:
+    rows = pq.read_table(folder / "records" / "made.statistics.parquet").to_pylist()
+    assert [t["mean_upper"] for t in rows[0]["statistics"][0]["top_tokens"]] == [0.5, None]
 
 
 def test_records_of_an_earlier_version_are_read(folder: Path) -> None:
