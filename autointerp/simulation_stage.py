@@ -127,7 +127,12 @@ def score_steps(run: "Run", job: ScoreJob) -> "Steps":
     plain = replace(scorer, calibration="none", n_replicates=2)
     kinds = controls_of(run.config, job.explanation.explainer)
     return score_with_controls(
-        scorer.score, job, kinds, score_control=plain.score, seed=run.config.seed
+        scorer.score,
+        job,
+        kinds,
+        score_control=plain.score,
+        same_tokens=True,
+        seed=run.config.seed,
     )
 
 

@@ -62,6 +62,7 @@ def score_with_controls(
     *,
     score_control: Callable[[ScoreJob], Steps] | None = None,
     keep_donors: bool = False,
+    same_tokens: bool = False,
     seed: int = 0,
 ) -> Steps:
     """Score an explanation and its controls side by side.
@@ -72,6 +73,8 @@ def score_with_controls(
         kinds: of `ALL_CONTROLS`; `FREE_CONTROLS` only where answers are simulations.
         score_control: scores a control, where that can be done with less than `score`.
         keep_donors: for a scorer that compares units, which needs the others for a control too.
+        same_tokens: for simulation, whose score is of the tokens that it and the donors know: a
+            control is of these tokens too, as far as it knows them. Nothing more is asked for it.
         seed: of the run.
 
     Returns:
@@ -85,12 +88,14 @@ def score_with_controls(
     run_one = score_control or score
     steps = [score(job)]
     for kind in made:
-        own = job if keep_donors else replace(job, donors=())
+        own = job if keep_donors or same_tokens else replace(job, donors=())
         if kind in texts:
-            own = replace(own, explanation=_explanation(job, kind, texts[kind]))
+            beside = (job.explanation, *own.donors) if same_tokens else own.donors
+            own = replace(own, explanation=_explanation(job, kind, texts[kind]), donors=beside)
         one = run_one(own)
         steps.append(one if kind in texts else _changed(one, _change(kind, job, seed)))
-    found, *others = yield from in_step(steps)
+    together = in_step(steps)
+    found, *others = yield from _each_once(together) if same_tokens else together
     if found.value is None and found.status != Status.CONSTANT_PREDICTION:
         return found
     results = dict(zip(made, others, strict=True))
@@ -122,6 +127,21 @@ def in_step(jobs: Sequence[Steps]) -> Generator[Sequence[Any], Sequence[Any], li
             advance(place, answers[first : first + len(requests)])
             first += len(requests)
     return [results[place] for place in range(len(jobs))]
+
+
+def _each_once(
+    steps: Generator[Sequence[Any], Sequence[Any], list[Score]],
+) -> Generator[Sequence[Any], Sequence[Any], list[Score]]:
+    """The same steps, with requests that come several times in a round asked once."""
+    answers: list[Any] | None = None
+    while True:
+        try:
+            requests = next(steps) if answers is None else steps.send(answers)
+        except StopIteration as end:
+            return end.value
+        distinct = list(dict.fromkeys(requests))
+        found = dict(zip(distinct, (yield distinct), strict=True))
+        answers = [found[request] for request in requests]
 
 
 def _explanation(job: ScoreJob, kind: str, text: str) -> Explanation:

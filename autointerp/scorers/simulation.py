@@ -32,8 +32,8 @@ from autointerp.records import (
 from autointerp.simulators import SimulationRequest
 from autointerp.stats.estimate import is_constant
 
-VERSION = 2
-"""Raise when the same simulations give another score."""
+VERSION = 3
+"""Raise when the same simulations give another score, or its controls other numbers."""
 
 MIN_KNOWN_SHARE = 0.5
 """A donor must know this share of the tokens that the own simulation knows. Tokens are scored only

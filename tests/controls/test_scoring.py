@@ -18,7 +18,7 @@ SCORER = SimulationScorer("made", n_replicates=100)
 def scored(kinds=ALL_CONTROLS, answers=None, given=None) -> tuple[Score, list[str]]:
     """The score, and the texts that were simulated."""
     given = given or job(1)
-    steps = score_with_controls(SCORER.score, given, kinds)
+    steps = score_with_controls(SCORER.score, given, kinds, same_tokens=True)
     requests = next(steps)
     texts = [request.explanation for request in requests]
     answers = answers or {"words 0": simulation(1.0)}
@@ -43,8 +43,7 @@ def controls(score: Score) -> dict[str, ControlScore]:
 def test_everything_is_asked_in_one_round_and_the_score_is_as_without_controls():
     score, texts = scored(given=explained(job(1)))
     bare, _ = scored(kinds=())
-    assert texts == ["words 0", "words 1", "text", "English text", 'the token "b"', "words 0",
-                     "words 0"]  # fmt: skip
+    assert texts == ["words 0", "words 1", "text", "English text", 'the token "b"']
     assert (score.value, score.lift, score.control_mean) == (
         bare.value,
         bare.lift,
@@ -60,12 +59,23 @@ def test_a_negated_simulation_scores_the_negative_exactly():
     assert controls(score)["sign_flip"].value == -score.value
 
 
+def test_controls_are_scored_on_the_tokens_that_the_score_is_of():
+    """A donor that does not know every token takes tokens from the score, so from its controls."""
+    noisy = simulation(1.0, [t + np.linspace(0, 5, 8, dtype=np.float32) for t in TRUE])
+    noise = [np.random.default_rng(i).random(8).astype(np.float32) for i in range(N_WINDOWS)]
+    answers = {"words 0": noisy, "words 1": simulation(0.75, noise), "text": noisy}
+    score, _ = scored(("empty", "sign_flip"), answers)
+    assert score.n_unknown_tokens == N_WINDOWS
+    assert controls(score)["sign_flip"].value == -score.value
+    assert controls(score)["empty"].value == score.value
+
+
 def test_permuted_tokens_score_about_nothing():
     given = job(1)
     long = replace(given, record=replace(given.record, records=given.record.records))
     found = []
     for seed in range(40):
-        steps = score_with_controls(SCORER.score, long, ("permuted",), seed=seed)
+        steps = score_with_controls(SCORER.score, long, ("permuted",), same_tokens=True, seed=seed)
         texts = [request.explanation for request in next(steps)]
         with pytest.raises(StopIteration) as end:
             steps.send([simulation(1.0) for _ in texts])
