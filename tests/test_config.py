@@ -69,7 +69,10 @@ def test_the_example_is_accepted():
         ),
         ("explainers/0/n_tokns", 3, ["explainers.0.n_tokns: unknown key", "mean n_tokens?"]),
         ("record/design/nam", "x", ["record.design.nam: unknown key", "mean name?"]),
-        ("corpus/window_length", "long", ["corpus.window_length:", "integer", "found 'long'"]),
+        ("corpus/window_length", "long", ["corpus.window_length:", "whole number", "found 'long'"]),
+        ("corpus/max_tokens", "1e5", ["corpus.max_tokens:", "such as 200000", "found '1e5'"]),
+        ("corpus", "demo", ["corpus: should be a section with keys of", "path,", "found 'demo'"]),
+        ("subjects", "smollm2", ["subjects: should be a section: names", "found 'smollm2'"]),
         ("corpus/window_length", 2, ["corpus.window_length:", "equal to 4", "found 2"]),
         (
             "corpus/window_length",
@@ -137,6 +140,38 @@ def test_a_refusal_names_the_key_the_value_and_what_is_allowed(place, value, sai
         assert part in problem
     # pydantic's own name for the chosen option is no key of the file.
     assert ".neurons.neurons." not in problem and ".sae.sae." not in problem
+
+
+def test_problems_of_a_key_with_several_forms_are_at_the_key_and_not_at_a_type():
+    problems = refusal(changed("controls", ["emty"]))
+    assert [problem.split(":")[0] for problem in problems] == ["controls", "controls.0"]
+    assert "'empty', 'generic'" in problems[1]
+
+
+def test_a_source_without_any_subject_is_told_how_to_name_one():
+    (problem,) = refusal({key: value for key, value in RUN.items() if key != "subjects"})
+    assert "none; add `subjects: {small: {model: smollm2}}`" in problem
+
+
+def test_a_key_given_twice_is_refused_and_not_taken_from_its_last_place(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(RUN) + "corpus: {path: mine.txt}\n")
+    with pytest.raises(UsageError, match=r"(?s)the key 'corpus' is given twice.*line 18"):
+        load_config(path, RunConfig)
+
+
+def test_a_key_may_take_the_place_of_a_merged_one(tmp_path):
+    path = tmp_path / "run.yaml"
+    shared = "sources:\n  a: &a {type: neurons, subject: small, hook_point: x}\n"
+    path.write_text(
+        "subjects: {small: {model: smollm2}}\ncorpus: {path: demo}\n"
+        + shared
+        + "  b: &b {<<: *a, hook_point: y}\n  c: {<<: *b, hook_point: z}\n"
+        + "explainers: [{name: top, type: top_tokens}]\n"
+    )
+    sources = load_config(path, RunConfig).sources
+    places = [getattr(sources[name], "hook_point", None) for name in "abc"]
+    assert places == ["x", "y", "z"]
 
 
 def test_all_problems_are_said_at_once():
@@ -211,7 +246,13 @@ def test_what_is_not_yaml_is_refused(tmp_path, content):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(AutointerpError, match=r"nothing\.yaml' cannot be read: No such file"):
         load_config(tmp_path / "nothing.yaml", RunConfig)
-    with pytest.raises(AutointerpError, match="cannot be read: Is a directory"):
+    with pytest.raises(AutointerpError, match=r"cannot be read: Is a directory$"):
+        load_config(tmp_path, RunConfig)
+
+
+def test_a_run_folder_in_place_of_a_config_is_told_where_its_config_is(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(RUN))
+    with pytest.raises(UsageError, match=r"it is a run's folder, whose config is .*config\.yaml'"):
         load_config(tmp_path, RunConfig)
 
 

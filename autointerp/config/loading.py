@@ -1,6 +1,7 @@
 """Reads a YAML file into a config model; says what is wrong in the file's own words."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,31 @@ T = TypeVar("T", bound=BaseModel)
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
 
+_OF_UNION = re.compile(r"bool|str|int|float|(list|dict|literal)\[.*")
+"""What pydantic adds to a location for a member of a union that is no model."""
+
+_EXPECTED = {
+    "int_parsing": "should be a whole number in digits, such as 200000 or 200_000",
+    "dict_type": "should be a section: names, and under each its own keys",
+}
+"""What is said instead of pydantic's words, by the type of the problem."""
+
+
+class _Loader(yaml.SafeLoader):
+    """A key that is given twice is a problem: YAML would take the last one without a word."""
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if name in seen:
+                said = f"the key {name!r} is given twice: keep one"
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=key.start_mark)
+            if name is not None:
+                seen.add(name)
+        return node
+
 
 def load_config(path: str | Path, model: type[T], changes: Mapping[str, Any] | None = None) -> T:
     """Read a YAML file into a config.
@@ -30,9 +56,13 @@ def load_config(path: str | Path, model: type[T], changes: Mapping[str, Any] | N
     """
     place = Path(path).expanduser()
     try:
-        data = yaml.safe_load(place.read_text(encoding="utf-8"))
+        # A safe loader: tags that would make objects are refused.
+        data = yaml.load(place.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
-        raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+        hint = ""
+        if (place / "config.yaml").is_file():
+            hint = f"; it is a run's folder, whose config is {str(place / 'config.yaml')!r}"
+        raise UsageError(f"config {str(path)!r} cannot be read: {error.strerror}{hint}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         # ValueError: text that is not UTF-8, a date such as 2024-13-45, an endless number.
         raise UsageError(f"config {str(path)!r} is not YAML: {error}") from error
@@ -67,7 +97,11 @@ def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:
     if detail["type"] == "union_tag_not_found":
         tags = [tag for option in _options(current) for tag in _tags(option)]
         return f"{where}.type: missing; one of {', '.join(tags)}"
-    message = str(detail["msg"]).removeprefix("Value error, ")
+    message = _EXPECTED.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
+    if detail["type"] == "model_type" and _is_model(current):
+        message = f"should be a section with keys of its own ({', '.join(current.model_fields)})"
+    if detail["type"] == "string_pattern_mismatch":
+        message += ": a letter, then letters, digits, `_`, `.` or `-`"
     if detail["type"] in ("missing", "value_error"):
         return f"{where}: {message}"
     # Not `repr`: a few aliases can stand for more text than memory holds.
@@ -86,6 +120,8 @@ def _follow(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[list[str], An
         chosen = [option for option in options if part in _tags(option)]
         if chosen and len(options) > 1:
             current = chosen[0]
+            continue
+        if len(options) > 1 and _OF_UNION.fullmatch(str(part)):
             continue
         path.append(str(part))
         steps = (_step_into(option, part) for option in options)

@@ -87,7 +87,10 @@ class RunConfig(Stage):
             if isinstance(source, RecordedConfig):
                 continue
             if source.subject not in self.subjects:
-                known = ", ".join(self.subjects) or "none"
+                known = ", ".join(self.subjects) or (
+                    f"none; add `subjects: {{{source.subject}: {{model: smollm2}}}}`, or another "
+                    "model"
+                )
                 raise ValueError(
                     f"sources.{name}.subject is {source.subject!r}, but `subjects` has: {known}"
                 )
