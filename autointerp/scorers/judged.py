@@ -117,7 +117,7 @@ class Arm:
     """One explanation, or what stands in for one, and its questions."""
 
     requests: Sequence[Request]
-    """One per group of the plan."""
+    """One per group of the plan; none for a control that is not asked about."""
 
     control: ControlScore | None = None
     """What it is a control by; `None` for the own explanation."""
@@ -428,7 +428,8 @@ class Judging(AskingScorer):
         found = iter(answers)
         for arm in arms:
             values, reasons = np.full(len(plan.items), np.nan), list[str]()
-            for group, request in zip(plan.groups, arm.requests, strict=True):
+            groups = plan.groups if arm.requests else ()
+            for group, request in zip(groups, arm.requests, strict=True):
                 try:
                     values[list(group)] = self.read(request, next(found))
                 except MalformedAnswerError as error:

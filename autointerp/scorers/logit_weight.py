@@ -2,7 +2,11 @@
 
 A judge is given the explanation and tokens, and says which of them the unit makes likelier. Half
 are the tokens that the unit promotes most; each has a counterpart of the same form (leading space,
-letters or not, capital, length) that units of the control promote.
+letters or not, capital, length) that other units promote.
+
+The nearer half of the donors are controls; the units of the others lend the counterparts. A unit
+does not do both: its explanation is right about its own tokens, and scores below chance where
+these are the wrong ones.
 
     score = (share of promoted tokens taken + share of the others left) / 2; chance is 0.5
 
@@ -12,15 +16,16 @@ themselves repeats them here: `n_named` counts those that stand in it.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from autointerp.explainers.words import shown_token
 from autointerp.llm import Request
-from autointerp.records import Status
+from autointerp.records import ControlScore, Status
 from autointerp.scorers.judged import (
+    Arm,
     FloatArray,
     Item,
     Judging,
@@ -43,6 +48,7 @@ class LogitWeightScorer(Judging):
     kind: ClassVar[str] = "logit_weight"
     metric: ClassVar[str] = "balanced accuracy"
     needs_others: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     n_per_prompt: int = 20
     """Tokens in one question."""
@@ -59,7 +65,8 @@ class LogitWeightScorer(Judging):
                 "was recorded with record.output_tokens: 0",
             )
         own = _distinct([one.token for one in job.record.promoted])
-        others = _distinct([one.token for record in job.others for one in record.promoted or ()])
+        lent = job.others[n_controls(len(job.others)) :]
+        others = _distinct([one.token for record in lent for one in record.promoted or ()])
         generator = self.generator(job)
         pairs = matched(own[: self.n_tokens], own, others, generator)
         if len(pairs) < MIN_PAIRS:
@@ -90,6 +97,15 @@ class LogitWeightScorer(Judging):
             max_tokens=24 + 8 * len(items),
             purpose=self.kind,
         )
+
+    def arms(self, job: ScoreJob, plan: Plan) -> list[Arm]:
+        """The own explanation's questions, and those of the donors whose units lend no tokens."""
+        n = n_controls(len(job.others))
+        lenders = [
+            Arm([], ControlScore("shuffled", None, Status.NOT_RUN, donor.unit, donor.key))
+            for donor in job.donors[n:]
+        ]
+        return [*super().arms(replace(job, donors=job.donors[:n]), plan), *lenders]
 
     def statistic(self, weights: FloatArray, truth: FloatArray, answers: FloatArray) -> FloatArray:
         """Balanced accuracy."""
@@ -126,6 +142,11 @@ class LogitWeightScorer(Judging):
         if job.explanation.status != Status.OK or job.explanation.text is None:
             return Problem(job.explanation.status, job.explanation.reason)
         return None
+
+
+def n_controls(n_others: int) -> int:
+    """How many of the donors are controls; the units of the others lend the counterparts."""
+    return n_others // 2
 
 
 def balanced(weights: FloatArray, truth: FloatArray, answers: FloatArray) -> FloatArray:

@@ -17,7 +17,8 @@ ASKING: dict[str, Any] = {
 }
 
 PROMOTED = "horse dog goat sheep goose duck hen cow pig cat"
-OTHERS = ("river stone lake pond hill sea bay cliff marsh field", "law judge court jury bill act")
+OTHERS = ("law judge court jury bill act", "river stone lake pond hill sea bay cliff marsh field")
+"""What the donors' units promote: the first is a control, the second lends its tokens."""
 
 
 def job_of(*donors: str, own: str = "animals", **changes: Any) -> ScoreJob:

@@ -44,6 +44,32 @@ def test_logit_weights_give_balanced_accuracy(tpr, fpr):
     assert mean == pytest.approx((tpr + 1 - fpr) / 2, abs=4 * error + 1e-9)
 
 
+def test_words_that_say_nothing_of_the_logits_have_no_lift():
+    """Donors' explanations are right about their own units' tokens: no control knows one shown."""
+    sets = [[f"{start}{end}" for end in "abcdefghij"] for start in ("qu", "ne", "po", "vi", "zo")]
+    others = [unit([], promoted=" ".join(words)) for words in sets]
+    what = job(*(f"donor {i}" for i in range(5)), own="nothing", record=job_of().record,
+               others=others)  # fmt: skip
+
+    def judge(request, generator):
+        for i, own in enumerate(sets):
+            if f"donor {i}" in request.messages[-1].content:
+                return [token in own for token in tokens_of(request)]
+        return [bool(generator.random() < 0.5) for _ in tokens_of(request)]
+
+    lifts = []
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        scorer = LogitWeightScorer("made", n_replicates=2, seed=seed)
+        score, _ = scored(scorer, what, lambda r, g=generator: judge(r, g))
+        assert [c.status for c in score.controls] == [Status.CONSTANT_PREDICTION] * 2 + [
+            Status.NOT_RUN
+        ] * 3
+        assert score.control_mean == 0.5
+        lifts.append(score.lift)
+    assert np.mean(lifts) == pytest.approx(0.0, abs=4 * np.std(lifts) / np.sqrt(60))
+
+
 @pytest.mark.parametrize(("tpr", "fpr"), [(0.9, 0.2), (0.5, 0.5), (0.3, 0.8), (1.0, 0.0)])
 def test_recall_gives_balanced_accuracy_and_neuronpedia_s_own_number(tpr, fpr):
     found = []
