@@ -150,6 +150,12 @@ def differences(runs: Sequence[LoadedRun]) -> tuple[list[str], list[str]]:
             seen = _instruments(other)[name]
             if seen != value:
                 told.append(f"{name} differs between {first.name} and {other.name}")
+        ours, theirs = _scorers(first), _scorers(other)
+        told += [
+            f"what the scorer {name} asks differs between {first.name} and {other.name}"
+            for name in sorted(ours.keys() & theirs.keys())
+            if ours[name] != theirs[name]
+        ]
     return refused, told
 
 
@@ -164,8 +170,17 @@ def _design(run: LoadedRun) -> dict[str, Any]:
         "record.design.name": design.get("name"),
         "record.design.quotas.test": quotas.get("test"),
         "corpus.window_length": corpus.get("window_length"),
+        "score.windows": score.get("windows") or "partition",
         "score.shuffled_donors": score.get("shuffled_donors"),
         "score.min_active_documents": score.get("min_active_documents"),
+    }
+
+
+def _scorers(run: LoadedRun) -> dict[str, dict[str, Any]]:
+    """The settings of every scorer that say something, by its name."""
+    return {
+        str(one.get("name")): {k: v for k, v in one.items() if v is not None}
+        for one in run.config.get("scorers") or []
     }
 
 

@@ -228,3 +228,24 @@ def test_a_folder_without_a_run_and_a_run_given_twice_are_refused(tmp_path: Path
 )
 def test_a_hook_point_names_its_layer(hook_point: str, layer: int | None) -> None:
     assert layer_in(hook_point) == layer
+
+
+def test_runs_that_scored_other_windows_of_one_design_are_refused(tmp_path: Path) -> None:
+    first, second = (tmp_path / name for name in ("one", "two"))
+    units = [unit_of(UnitId("features", i), 0.1 * i) for i in range(8)]
+    results = run_of(units, ("features",))
+    write_run(first, results)
+    write_run(second, results, score={"windows": "top_and_random"})
+    with pytest.raises(UsageError, match="score.windows is 'partition'"):
+        compare_runs([first, second])
+
+
+def test_another_setting_of_a_scorer_of_one_name_is_told(tmp_path: Path) -> None:
+    first, second = (tmp_path / name for name in ("one", "two"))
+    units = [unit_of(UnitId("features", i), 0.1 * i) for i in range(8)]
+    results = run_of(units, ("features",))
+    plain = {"name": "detection", "type": "detection"}
+    write_run(first, results, scorers=[plain])
+    write_run(second, results, scorers=[{**plain, "negatives": ["silent"]}])
+    notes = compare_runs([first, second]).notes
+    assert any("scorer detection asks differs" in note for note in notes)
