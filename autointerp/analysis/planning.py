@@ -158,7 +158,7 @@ def plan(
 
 
 MEASURED: dict[Question, Components] = {
-    "groups": Components(between=0.076, within=0.023, windows=8, n_units=31),
+    "groups": Components(between=0.079, within=0.023, windows=8, n_units=31),
     "mean": Components(between=0.106, within=0.023, windows=8, n_units=31),
     "paired": Components(between=0.032, within=0.053, windows=8, n_units=30),
 }
@@ -222,20 +222,24 @@ def _pilot(
     values = [value for value, _, _ in by_unit.values()]
     errors = [error for _, error, _ in by_unit.values()]
     windows = [k for _, _, k in by_unit.values()]
+    n_groups = 1
     if question == "groups":
         # Groups may differ: what counts is the spread inside them.
         values = _centred(by_unit, rows, wanted[0])
+        n_groups = len({rows[unit, wanted[0]].source for unit in by_unit})
     found_from = "their intervals"
     halved = _error_of_halves(run, scorer, wanted, sources, half_scores)
     if halved is not None:
         errors, found_from = [halved] * len(values), "halves of their windows"
-    components = variance_components(values, errors, median(windows)) if len(values) > 2 else None
+    components = (
+        variance_components(values, errors, median(windows), n_groups) if len(values) > 2 else None
+    )
     if components is None:
         raise UsageError(
             f"the pilot {run.name} has {len(values)} units with a lift and an interval under "
             f"{', '.join(wanted)}; a plan needs at least 3"
         )
-    seen = float(np.var(values, ddof=1))
+    seen = float(np.var(values, ddof=n_groups))
     if components.between == 0 and seen > 0:
         # An error larger than all that is seen is estimated too large: lifts at the pilot's own
         # windows spread as they were seen to spread.

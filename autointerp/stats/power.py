@@ -56,7 +56,7 @@ class Components:
 
 
 def variance_components(
-    values: npt.ArrayLike, errors: npt.ArrayLike, windows: float
+    values: npt.ArrayLike, errors: npt.ArrayLike, windows: float, n_groups: int = 1
 ) -> Components | None:
     """Components from measured lifts and their standard errors (moments).
 
@@ -66,9 +66,11 @@ def variance_components(
         values: [n_units].
         errors: [n_units] standard error of each value.
         windows: scored windows per unit.
+        n_groups: groups that the units lie in, where `values` are less their group's mean: each
+            mean takes a degree of freedom.
 
     Returns:
-        The components; `None` for fewer than two units.
+        The components; `None` where there are no more units than groups.
 
     Raises:
         ValueError: if lengths differ, a value is NaN or infinite, or `windows` is not positive.
@@ -78,10 +80,10 @@ def variance_components(
         raise ValueError(f"{x.size} values, but {e.size} errors")
     if windows <= 0:
         raise ValueError(f"windows must be positive, got {windows}")
-    if x.size < 2:
+    if x.size <= n_groups:
         return None
     within = float(np.mean(e**2))
-    return Components(max(0.0, float(x.var(ddof=1)) - within), within, windows, x.size)
+    return Components(max(0.0, float(x.var(ddof=n_groups)) - within), within, windows, x.size)
 
 
 def power_of(effect: float, sd: float, n: int, question: Question, alpha: float = 0.05) -> float:

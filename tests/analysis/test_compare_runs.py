@@ -236,7 +236,7 @@ def test_runs_that_scored_other_windows_of_one_design_are_refused(tmp_path: Path
     results = run_of(units, ("features",))
     write_run(first, results)
     write_run(second, results, score={"windows": "top_and_random"})
-    with pytest.raises(UsageError, match="score.windows is 'partition'"):
+    with pytest.raises(UsageError, match=r"score\.windows is 'partition'"):
         compare_runs([first, second])
 
 

@@ -30,6 +30,18 @@ def test_components_of_a_pilot_are_those_of_its_lifts(tmp_path: Path) -> None:
     assert units == sorted(units, reverse=True)
 
 
+def test_the_spread_inside_groups_loses_a_degree_of_freedom_for_every_source(
+    tmp_path: Path,
+) -> None:
+    units = [unit_of(UnitId("features", i), x) for i, x in enumerate(LIFTS[:4])]
+    units += [unit_of(UnitId("neurons", i), x) for i, x in enumerate(LIFTS[4:])]
+    folder = write_run(tmp_path / "run", run_of(units, ("features", "neurons")))
+    found = plan(folder, effect=0.2, question="groups", explainers=["words"]).components
+    inside = (np.var(LIFTS[:4], ddof=1) + np.var(LIFTS[4:], ddof=1)) / 2
+    assert found.between + found.within == pytest.approx(inside, rel=1e-6)
+    assert found.n_units == 8
+
+
 def test_without_a_pilot_the_run_that_was_measured_is_named() -> None:
     for question in ("groups", "paired", "mean"):
         found = plan(None, effect=0.1, question=question)
@@ -84,3 +96,9 @@ def test_what_cannot_be_planned_is_refused(arguments: dict, message: str, tmp_pa
         plan(pilot(tmp_path / "run"), **arguments)
     with pytest.raises(UsageError, match="expected one of groups, paired, mean"):
         as_question("why")
+
+
+def test_no_number_is_no_effect() -> None:
+    for effect in (float("nan"), float("inf"), 0.0):
+        with pytest.raises(UsageError, match="expected a difference of lifts"):
+            plan(None, effect=effect)
