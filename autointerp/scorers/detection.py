@@ -104,16 +104,19 @@ class YesOrNo(Judging):
         """By the bootstrap; exact where no replicate differs, as after answers that are all right.
 
         Then the ends are AP at the ends of Clopper-Pearson intervals of both rates of yes, at
-        97.5 % each, so that both hold at 95 % (Bonferroni).
+        97.5 % each, so that both hold at 95 % (Bonferroni). Where all positives are surer than all
+        negatives, yes is what lies above the middle between them, wherever that is.
         """
         found = super().interval(job, items, truth, answers)
         if found is not None or not truth.size:
             return found
         rates: list[Interval] = []
+        least, most = float(answers[truth == 1].min()), float(answers[truth == 0].max())
+        yes = answers > ((least + most) / 2 if least > most else 0.5)
         for value in (1.0, 0.0):
             places = [int(place) for place in np.flatnonzero(truth == value)]
             clusters = [self.clusters([items[place]])[0] for place in places]
-            rate = stats.share_interval((answers[places] > 0.5).astype(float), clusters, 0.975)
+            rate = stats.share_interval(yes[places].astype(float), clusters, 0.975)
             assert rate is not None  # both kinds are there
             rates.append(rate)
         share = float(truth.mean())

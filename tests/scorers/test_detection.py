@@ -207,3 +207,16 @@ def test_an_answer_of_the_wrong_length_is_not_used() -> None:
 def test_a_template_without_its_pieces_is_refused(tmp_path: object) -> None:
     with pytest.raises(AutointerpError, match="instructions"):
         load_prompt("simulate_text_first")
+
+
+def test_the_interval_of_an_exact_order_holds_it_however_sure_the_judge_is():
+    """P(yes) below one half everywhere, and above it for no negative: AP is 1 all the same."""
+    scorer = DetectionScorer("made", n_replicates=100, confidence="p_yes")
+    what = job()
+    plan = scorer.plan(what, scorer.windows(what))
+    places = np.arange(len(plan.items))
+    for surest in (0.4, 0.9):
+        answers = np.where(plan.truth == 1, surest, 0.1) + places / 1e4
+        found = scorer.interval(what, plan.items, plan.truth, answers)
+        assert found is not None
+        assert 0.5 < found.low < found.high == 1.0
