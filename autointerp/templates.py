@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from autointerp import resources
+from autointerp.names import near_names
 from autointerp.records import AutointerpError
 
 
@@ -37,16 +39,28 @@ def read_template(name: str) -> PromptTemplate:
         AutointerpError: where there is no such file.
         jinja2.TemplateError: where it is no template; see `guarded`.
     """
-    file = Path(name) if name.endswith(".j2") else resources.path(f"prompts/{name}.j2")
+    file = Path(name) if name.endswith(".j2") else _shipped(name)
     try:
         source = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AutointerpError(f"prompt {name!r} cannot be read: {error}") from error
-    environment = jinja2.Environment(
+    # A template may come from somebody else: in a sandbox it can write text and nothing more.
+    environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
     digest = hashlib.blake2b(source.encode(), digest_size=16).hexdigest()
     return PromptTemplate(file.stem, digest, environment.from_string(source).module)
+
+
+def _shipped(name: str) -> Path:
+    folder = resources.path("prompts")
+    known = sorted(path.stem for path in folder.glob("*.j2"))
+    if name not in known:
+        raise AutointerpError(
+            f"there is no prompt {name!r}; some that are: {', '.join(near_names(name, known))}; "
+            f"one of your own is a path that ends in .j2, and {str(folder)!r} holds examples"
+        )
+    return folder / f"{name}.j2"
 
 
 @contextmanager
