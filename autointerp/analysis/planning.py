@@ -119,7 +119,8 @@ def plan(
     Raises:
         UsageError: for an effect of 0, a power outside (alpha, 1), or a pilot without enough units.
     """
-    if effect == 0 or abs(effect) > 2:
+    # Not `> 2` of the size: NaN is no effect either.
+    if effect == 0 or not abs(effect) <= 2:
         raise UsageError(f"--effect {effect:g}: expected a difference of lifts such as 0.1")
     if not 0 < alpha < 1 or not alpha < power < 1:
         raise UsageError(f"--power {power:g}, --alpha {alpha:g}: expected 0 < alpha < power < 1")
