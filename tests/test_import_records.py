@@ -214,3 +214,31 @@ def test_what_asks_the_live_subject_is_refused_before_anything_is_paid(
     config = parse_config({**yaml.safe_load(file.read_text()), **part}, RunConfig, "config")
     with pytest.raises(UsageError, match="'tests' asks the live subject, and source 'recorded'"):
         run(config)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_lose_no_row(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "plain.jsonl", rows(20))
+    other = tmp_path / "windows.jsonl"
+    other.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    found = import_records(other)
+    assert not found.rejected
+    assert found.fingerprint() == import_records(path).fingerprint()
+
+
+def test_a_small_parquet_file_that_unfolds_to_endless_windows_is_refused(tmp_path: Path) -> None:
+    n = 400_000
+    tokens = pa.ListArray.from_arrays([0, n], pa.repeat("a", n))
+    activations = pa.ListArray.from_arrays([0, n], pa.repeat(1.0, n))
+    columns = {"unit": ["0"], "tokens": tokens, "activations": activations}
+    pq.write_table(pa.table(columns), tmp_path / "bomb.parquet")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 20_000
+    with pytest.raises(AutointerpError, match=r"bomb\.parquet has 400,000 values in 1 rows"):
+        import_records(tmp_path / "bomb.parquet")
+
+
+def test_text_of_parquet_that_is_not_utf8_is_said_in_a_line(tmp_path: Path) -> None:
+    bad = pa.array([b"\xff\xfe"]).view(pa.string())
+    columns = {"unit": bad, "tokens": [["a"]], "activations": [[1.0]]}
+    pq.write_table(pa.table(columns), tmp_path / "bad.parquet")
+    with pytest.raises(AutointerpError, match=r"bad\.parquet cannot be read as Parquet"):
+        import_records(tmp_path / "bad.parquet")

@@ -30,6 +30,11 @@ from autointerp.records import (
     Window,
 )
 
+MAX_TOKENS = 65_536
+"""Tokens of a window at most, on average over a Parquet file's rows."""
+
+_COLUMNS = ("unit", "tokens", "activations", "document", "split")
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -135,17 +140,10 @@ def _raw_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if not path.exists():
         raise AutointerpError(f"{str(path)!r} does not exist")
     if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise AutointerpError(f"{path} is not a Parquet file ({error})") from error
-        for number, row in enumerate(table.to_pylist(), start=1):
+        for number, row in enumerate(_parquet_rows(path), start=1):
             yield f"{path.name}, row {number}", row
     elif path.suffix == ".jsonl":
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     try:
@@ -155,6 +153,30 @@ def _raw_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield f"{path.name}, line {number}", row
     else:
         raise AutointerpError(f"{path} is neither .parquet nor .jsonl")
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a Parquet file, a few at a time: what a small file unfolds to is bounded."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            known = [name for name in _COLUMNS if name in file.schema_arrow.names]
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                most = max(
+                    (group.column(i).num_values for i in range(group.num_columns)), default=0
+                )
+                if most > MAX_TOKENS * max(group.num_rows, 1):
+                    raise AutointerpError(
+                        f"{path} has {most:,} values in {group.num_rows:,} rows: more than "
+                        f"{MAX_TOKENS:,} tokens a row are no windows"
+                    )
+            for batch in file.iter_batches(batch_size=256, columns=known):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError) as error:
+        raise AutointerpError(f"{path} cannot be read as Parquet ({error})") from error
 
 
 def _parse(raw: Any, source: str) -> _Row:
