@@ -114,6 +114,8 @@ def load_unit(run: str | Path, unit: str, maximum: float | None = None) -> Steer
             "(results/NAME) or a config"
         )
     config = load_config(path, RunConfig)
+    if not is_config:
+        config = config.without_remote_code()
     chosen = UnitId.parse(unit)
     if chosen.source not in config.sources:
         raise UsageError(f"unit {chosen}: there is no source but {', '.join(config.sources)}")

@@ -275,3 +275,10 @@ def test_aliases_that_stand_for_endless_text_are_shown_in_a_few_words(tmp_path):
     path.write_text("name: &a [*a]\nsources: &b {b: *b}\n1: 2\n2024-01-01: x\n")
     with pytest.raises(UsageError):
         load_config(path, RunConfig)
+
+
+def test_what_lies_in_a_folder_does_not_say_whose_code_may_be_run():
+    config = parse_config(changed("subjects/small/trust_remote_code", True), RunConfig, "run.yaml")
+    assert config.subjects["small"].trust_remote_code
+    assert not config.without_remote_code().subjects["small"].trust_remote_code
+    assert config.without_remote_code().subjects["small"].model == "smollm2"

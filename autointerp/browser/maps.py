@@ -143,7 +143,7 @@ class Maps:
         from autointerp.parts import Parts
         from autointerp.store import RunStore
 
-        config = load_config(self.run.folder / "config.yaml", RunConfig)
+        config = load_config(self.run.folder / "config.yaml", RunConfig).without_remote_code()
         config = config.model_copy(update={"output": str(self.run.folder)})
         return Parts(config, RunStore(self.run.folder))
 

@@ -77,6 +77,18 @@ class RunConfig(Stage):
         except UsageError as error:
             raise ValueError(str(error)) from None
 
+    def without_remote_code(self) -> Self:
+        """The same, where no subject may bring Python code of its own.
+
+        For configs that lie in a run's folder, which may be somebody else's: who is to be trusted
+        is said by a config that its user names.
+        """
+        subjects = {
+            name: subject.model_copy(update={"trust_remote_code": False})
+            for name, subject in self.subjects.items()
+        }
+        return self.model_copy(update={"subjects": subjects})
+
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if self.faithful and self.preset is None:
