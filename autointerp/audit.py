@@ -41,6 +41,7 @@ from autointerp.simulation_stage import (
 )
 from autointerp.simulators import SimulationRequest, Simulator
 from autointerp.simulators.asked import AskedSimulator
+from autointerp.store import config_file
 
 SCORER = "audit"
 """Name under which these scores are stored, beside those of `simulation`."""
@@ -98,11 +99,10 @@ def audit_run(
         AutointerpError: where the folder holds no scored run, or the budget is spent.
     """
     place = Path(folder)
-    if not (place / "config.yaml").exists():
-        raise AutointerpError(f"{str(folder)!r} holds no run: there is no config.yaml in it")
+    path = config_file(place)
     if not 0 < top <= 1:
         raise AutointerpError(f"top must be a share above 0 and at most 1, not {top}")
-    config = load_config(place / "config.yaml", RunConfig).model_copy(update={"output": str(place)})
+    config = load_config(path, RunConfig).model_copy(update={"output": str(place)})
     run = Run(config, reporter or Silent(), None)
     with run.store.lock():
         try:

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 usage (also: what the user must install or mend 
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from autointerp.cli_simulator import simulator_app
 from autointerp.cli_steer import register as register_steer
 from autointerp.cli_trust import register as register_trust
 from autointerp.cli_view import register as register_view
+from autointerp.names import printable
 from autointerp.records import AutointerpError, UsageError
 
 app = typer.Typer(
@@ -349,10 +351,10 @@ def import_records(
         windows = sum(len(unit.records) for unit in found.units)
         print(f"{len(found.units)} units, {windows} windows, {len(found.texts)} documents")
         for line in found.rejected[:10]:
-            print(f"refused: {line}", file=sys.stderr)
+            print(f"refused: {printable(line)}", file=sys.stderr)
         if len(found.rejected) > 10:
             print(f"… and {len(found.rejected) - 10} more", file=sys.stderr)
-        print(f"now: autointerp run {config}")
+        print(f"now: autointerp run {shlex.quote(str(config))}")
 
     _guarded(work)
 
@@ -439,16 +441,18 @@ class RichReporter:
         self._task: Any = None
 
     def __enter__(self) -> "RichReporter":
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        # Where nothing was begun, stopping would print an empty line.
+        if self._task is not None:
+            self._progress.stop()
 
     def stage(self, name: str, total: int, unit: str) -> None:
         """Begin a bar."""
         if not self._quiet and not self._console.is_terminal:
             self._console.print(f"{name}: {total} {unit}")
+        self._progress.start()
         self._task = self._progress.add_task(name, total=total, unit=unit)
 
     def advance(self, done: int) -> None:
@@ -491,7 +495,7 @@ def _guarded(work: Callable[[], None]) -> None:
     try:
         work()
     except AutointerpError as error:
-        print(f"autointerp: {error}", file=sys.stderr)
+        print(f"autointerp: {printable(str(error))}", file=sys.stderr)
         raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
     except KeyboardInterrupt:
         print(
@@ -500,7 +504,7 @@ def _guarded(work: Callable[[], None]) -> None:
         )
         raise typer.Exit(1) from None
     except (OSError, sqlite3.Error) as error:
-        print(f"autointerp: {_said(error)}", file=sys.stderr)
+        print(f"autointerp: {printable(_said(error))}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 

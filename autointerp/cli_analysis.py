@@ -1,11 +1,14 @@
 """Commands over finished runs: compare, and what rests on the same tables."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from autointerp.names import printable
 
 RunFolders = Annotated[list[Path], typer.Argument(help="Folders of finished runs.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder, such as results/demo.")]
@@ -276,7 +279,8 @@ def register_people(app: typer.Typer, guarded: Callable[[Callable[[], None]], No
                 seed=seed,
             )
             print(f"{n} items: {output}")
-            print(f"when filled in: autointerp ratings import {run_folder} {output} --rater NAME")
+            places = shlex.join([str(run_folder), str(output)])
+            print(f"when filled in: autointerp ratings import {places} --rater NAME")
 
         guarded(work)
 
@@ -321,8 +325,9 @@ def register_people(app: typer.Typer, guarded: Callable[[Callable[[], None]], No
             from autointerp.explainers.labels import add_label
 
             kept = add_label(run_folder, unit, text, author)
-            print(f"{kept.unit}: {kept.explanation} ({kept.author})")
-            print(f"to score it: autointerp run {run_folder / 'config.yaml'}")
+            print(printable(f"{kept.unit}: {kept.explanation} ({kept.author})"))
+            config = shlex.quote(str(run_folder / "config.yaml"))
+            print(f"to score it: autointerp run {config}")
 
         guarded(work)
 

@@ -1,11 +1,14 @@
 """Commands that share a run and take in what others share: `export`, `import`."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from autointerp.names import printable
 
 Guard = Callable[[Callable[[], None]], None]
 """Runs a command's work and turns errors into one line and an exit code."""
@@ -66,7 +69,7 @@ def register(app: typer.Typer, guarded: Guard) -> None:
             names = Names(model_id, source_id, author)
             done = export_run(run_folder, format, output, choice, names=names, layer=layer)
             for line in done.left_out[:_MOST_SHOWN]:
-                print(f"left out: {line}", file=sys.stderr)
+                print(f"left out: {printable(line)}", file=sys.stderr)
             if len(done.left_out) > _MOST_SHOWN:
                 print(f"… and {len(done.left_out) - _MOST_SHOWN} more", file=sys.stderr)
             what = "units" if format.startswith(("openai", "neuronpedia")) else "rows"
@@ -102,7 +105,7 @@ def _import(files: list[Path], output: Path, sources: list[str], as_json: bool) 
 
     found = import_files(files, output, sources)
     for one in found.refused[:_MOST_SHOWN]:
-        print(f"refused: {one.where}: {one.reason}", file=sys.stderr)
+        print(f"refused: {printable(f'{one.where}: {one.reason}')}", file=sys.stderr)
     if found.n_refused > _MOST_SHOWN:
         more = found.n_refused - _MOST_SHOWN
         print(f"… and {more} more, see {output / 'refused.txt'}", file=sys.stderr)
@@ -118,4 +121,4 @@ def _import(files: list[Path], output: Path, sources: list[str], as_json: bool) 
         print(f"{found.n_rows} exported rows kept; `autointerp export {output}` gives them back")
     print(f"{found.n_refused} refused, {found.n_repeated} repeated")
     if found.config:
-        print(f"next: autointerp run {found.config}")
+        print(f"next: autointerp run {shlex.quote(str(found.config))}")

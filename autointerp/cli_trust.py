@@ -1,12 +1,15 @@
 """Commands that tell how far numbers can be trusted: `verify`, `audit`, `plant`, `selftest`."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from autointerp.names import printable
 
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder, such as results/demo.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -63,7 +66,7 @@ def register(app: typer.Typer, guarded: Guard) -> None:
 
             write_folder(folder, seed=seed, n_texts=texts)
             print(f"{len(UNITS)} units in {folder}: model, dictionary, texts, true explanations")
-            print(f"now: autointerp run {folder / 'config.yaml'}")
+            print(f"now: autointerp run {shlex.quote(str(folder / 'config.yaml'))}")
 
         guarded(work)
 
@@ -118,7 +121,8 @@ def _verify(folder: Path, trace: str | None, tolerance: float, as_json: bool) ->
         from autointerp.trace import trace_lines, trace_unit
 
         found = trace_unit(folder, trace)
-        print(json.dumps(found, indent=2) if as_json else "\n".join(trace_lines(found)))
+        shown = json.dumps(found, indent=2) if as_json else "\n".join(trace_lines(found))
+        print(printable(shown))
         return
     from autointerp.verify import verify_run
 

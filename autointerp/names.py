@@ -1,4 +1,4 @@
-"""Names: those that nearly match, for errors that help, and those that a config accepts."""
+"""Names that nearly match or that a config accepts, and texts as a terminal may show them."""
 
 import difflib
 import re
@@ -7,6 +7,14 @@ import re
 def near_names(name: str, known: list[str], n: int = 5) -> list[str]:
     """Names from `known` that look like `name`, nearest first; some of them where none does."""
     return difflib.get_close_matches(name, known, n=n, cutoff=0.5) or known[:n]
+
+
+def printable(text: str) -> str:
+    """Text of others for a terminal: what would move its cursor, colour or turn it is escaped."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
 
 
 def as_name(text: str) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 
 from autointerp.config import RunConfig, load_config
 from autointerp.progress import Reporter, Silent
-from autointerp.records import AutointerpError, Status, UsageError
-from autointerp.store import RunStore
+from autointerp.records import Status, UsageError
+from autointerp.store import RunStore, config_file
 from autointerp.store.batches import BatchLog
 
 
@@ -87,7 +87,4 @@ def settle_doubt(folder: str | Path, adopt: str | None, forget: str | None) -> s
 
 
 def _config_of(place: Path) -> RunConfig:
-    path = place / "config.yaml"
-    if not path.exists():
-        raise AutointerpError(f"{str(place)!r} holds no run: there is no config.yaml in it")
-    return load_config(path, RunConfig)
+    return load_config(config_file(place), RunConfig)

@@ -33,7 +33,7 @@ from autointerp.scorers.simulation import IMPORTED_DESIGN, SimulationScorer, sim
 from autointerp.selection import NEAR_COPY_COSINE, Donors
 from autointerp.simulation_stage import controls_of, score_key, score_steps, scorer_of
 from autointerp.simulators import SimulationRequest
-from autointerp.store import RunStore
+from autointerp.store import RunStore, config_file
 from autointerp.stored_choices import choice_is_keyed, chosen_donors
 
 
@@ -51,9 +51,7 @@ class StoredRun:
             AutointerpError: where the folder holds no finished run.
         """
         place = Path(folder)
-        if not (place / "config.yaml").exists():
-            raise AutointerpError(f"{str(folder)!r} holds no run: there is no config.yaml in it")
-        config = load_config(place / "config.yaml", RunConfig)
+        config = load_config(config_file(place), RunConfig)
         self.config = config.model_copy(update={"output": str(place)})
         self.store = RunStore(place)
         facts = self.store.read_json("provenance.json")

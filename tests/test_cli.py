@@ -1,6 +1,7 @@
 """The command line: help, exit codes, messages."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,31 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     found = runner.invoke(app, ["status", str(tmp_path)])
     assert found.exit_code == 1
     assert "holds no run" in found.output
+
+
+def test_what_is_no_run_folder_is_said_to_be_what_it_is(tmp_path: Path) -> None:
+    below = tmp_path / "results" / "mine"
+    below.mkdir(parents=True)
+    (below / "config.yaml").write_text("sources: {neurons: {type: neurons}}\n")
+    assert "there is no such folder" in refused(["status", str(tmp_path / "nothing")])
+    assert "is a file and no run's folder" in refused(["verify", str(below / "config.yaml")])
+    line = refused(["retry", "--failed", str(tmp_path / "results")])
+    assert "such as results/demo" in line and f"or {str(below)!r} in it" in line
+
+
+def test_a_refusal_does_not_begin_with_an_empty_line_nor_steer_the_terminal(tmp_path: Path) -> None:
+    path = config_of(tmp_path, units={"ids": ["recorded/\x1b[31mred"]})
+    found = runner.invoke(app, ["record", str(path)])
+    assert found.output.startswith("autointerp: ")
+    assert "\x1b" not in found.output
+
+
+def test_commands_that_are_printed_can_be_given_as_they_stand(tmp_path: Path) -> None:
+    config_of(tmp_path)
+    file = (tmp_path / "made.jsonl").rename(tmp_path / "made up.jsonl")
+    found = runner.invoke(app, ["import-records", str(file), "--output", str(tmp_path / "a b")])
+    command = found.output.split("now: ")[1]
+    assert shlex.split(command)[2:] == [str(tmp_path / "a b" / "import.yaml")]
 
 
 def config_of(folder: Path, **changes: Any) -> Path:

@@ -115,12 +115,10 @@ def add_label(folder: str | Path, unit: str, text: str, author: str) -> Label:
         AutointerpError: where the folder holds no run, or the unit was not recorded.
     """
     from autointerp.config import RunConfig, load_config
-    from autointerp.store import RunStore, write_text
+    from autointerp.store import RunStore, config_file, write_text
 
     place = Path(folder)
-    if not (place / "config.yaml").exists():
-        raise AutointerpError(f"{str(folder)!r} holds no run: there is no config.yaml in it")
-    config = load_config(place / "config.yaml", RunConfig)
+    config = load_config(config_file(place), RunConfig)
     for explainer in config.explainers:
         if explainer.name == NAME and explainer.type != "labels":
             raise UsageError(

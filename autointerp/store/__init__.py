@@ -4,7 +4,7 @@ from autointerp.store.corpus_files import TokenTable
 from autointerp.store.files import write_text
 from autointerp.store.lock import RunLock
 from autointerp.store.run_store import RunStore, UnitSummary
-from autointerp.store.status import RunStatus, run_status
+from autointerp.store.status import RunStatus, config_file, run_status
 
 __all__ = [
     "RunLock",
@@ -12,6 +12,7 @@ __all__ = [
     "RunStore",
     "TokenTable",
     "UnitSummary",
+    "config_file",
     "run_status",
     "write_text",
 ]

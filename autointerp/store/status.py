@@ -32,6 +32,28 @@ class RunStatus:
     """Whether the page of results is there."""
 
 
+def config_file(folder: str | Path) -> Path:
+    """The config that a run wrote into its folder.
+
+    Raises:
+        AutointerpError: where the folder holds no run; says what it is instead.
+    """
+    place = Path(folder)
+    config = place / "config.yaml"
+    if config.exists():
+        return config
+    said = f"{str(folder)!r} holds no run: there is no config.yaml in it"
+    if not place.exists():
+        said = f"{str(folder)!r} holds no run: there is no such folder"
+    elif not place.is_dir():
+        said = f"{str(folder)!r} is a file and no run's folder"
+    runs = sorted(path.parent for path in place.glob("*/config.yaml"))
+    known = f", or {str(runs[0])!r} in it" if runs else ""
+    raise AutointerpError(
+        f"{said}; give the folder that `autointerp run` wrote, such as results/demo{known}"
+    )
+
+
 def run_status(folder: str | Path) -> RunStatus:
     """How far a run is. Never waits for its lock and writes nothing.
 
@@ -39,10 +61,9 @@ def run_status(folder: str | Path) -> RunStatus:
         AutointerpError: where the folder holds no run.
     """
     place = Path(folder)
-    if not (place / "config.yaml").exists():
-        raise AutointerpError(f"{str(folder)!r} holds no run: there is no config.yaml in it")
+    config = config_file(place)
     store = RunStore(place)
-    names = _source_names(place / "config.yaml")
+    names = _source_names(config)
     held = RunLock(place).holder()
     has_results = (place / "results.sqlite").exists()
     try:
