@@ -78,6 +78,9 @@ def record_corpus(
     nearest = nearest or NearestUnits(1)
     neighbours = {source.name: Neighbours.of(source, nearest) for source in sources.values()}
     recordings: dict[str, Recording] = {}
+    # Where an earlier call went by ranges, what it recorded is on disk, though one range would do
+    # for the sources that are left.
+    in_parts = n_passes > 1 or state.n_passes > 0
     for number in range(state.n_passes, n_passes):
         recordings = {
             source.name: Recording.of(
@@ -94,13 +97,13 @@ def record_corpus(
         if done:
             saved.load_recordings(recordings, windows.n_pilot)
         corpus_pass.run(shards, number, done, recordings, saved)
-        if n_passes > 1:
+        if in_parts:
             for name, recording in recordings.items():
                 tables = finished_tables(recording, windows, design, vocabulary)
                 saved.save_part(name, number, tables)
             saved.end_pass(number + 1)
     for key, source in sources.items():
-        if n_passes > 1:
+        if in_parts:
             yield key, source, saved.parts(source.name, len(ranges[source.name]))
         else:
             recording = recordings.pop(source.name)

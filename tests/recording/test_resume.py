@@ -85,6 +85,44 @@ def test_a_killed_recording_ends_with_the_same_bytes(
     assert not (killed / "checkpoint").exists()
 
 
+def test_what_was_recorded_by_ranges_is_there_for_the_source_that_was_not_written(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Killed between two sources of different width: the one left fits into one range."""
+    write_corpus(tmp_path / "corpus.jsonl", n_documents=40)
+    subject = load_subject(str(tiny_folder), device="cpu")
+    sequences = sequences_of_corpus(
+        read_corpus(tmp_path / "corpus.jsonl"), subject.tokenizer, length=33, n_masked_start=1,
+        min_length=9, max_tokens=None,
+    )  # fmt: skip
+    wide = Neurons.of("wide", "subject", subject, "blocks.0.mlp.hook_post")
+    narrow = Neurons.of("narrow", "subject", subject, "blocks.0.hook_resid_post")
+    assert narrow.n_units < wide.n_units
+
+    def pass_over(sources: dict[str, Neurons], folder: Path) -> Any:
+        return passes.record_corpus(
+            WindowTable.of(sequences, 8, 1), vocabulary(subject.tokenizer), subject, sources,
+            SamplingDesign("d", 8, 0), checkpoint=folder, shard_tokens=528, batch_tokens=264,
+            executor=LocalExecutor(), reporter=Silent(), unit_range_size=2 * narrow.n_units,
+        )  # fmt: skip
+
+    both = pass_over({"one": wide, "two": narrow}, tmp_path / "checkpoint")
+    _, _, tables = next(both)
+    list(tables)
+    both.close()
+    ((_, source, tables),) = (
+        (key, source, list(tables))
+        for key, source, tables in pass_over({"two": narrow}, tmp_path / "checkpoint")
+    )
+    ((_, _, alone),) = (
+        (key, source, list(tables))
+        for key, source, tables in pass_over({"two": narrow}, tmp_path / "other")
+    )
+    assert source is narrow
+    assert all(rows.equals(other) for (rows, _), (other, _) in zip(tables, alone, strict=True))
+    assert not (tmp_path / "checkpoint").exists()
+
+
 def neurons(n: int) -> Neurons:
     return Neurons("neurons", "subject", "x", n)
 
