@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from autointerp.explainers.windows import documents_in_turn, unmasked_maximum, visible
+from autointerp.explainers.windows import unmasked_maximum, visible
 from autointerp.explainers.words import shown_token
 from autointerp.llm import Request, Response
 from autointerp.records import ActivationRecord, HardBy, Status
@@ -44,6 +44,7 @@ class Bricken60Scorer(Judging):
     kind: ClassVar[str] = "bricken60"
     metric: ClassVar[str] = "weighted Spearman correlation"
     bounds: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    version: ClassVar[int] = 2
 
     n_per_prompt: int = 60
     """Texts in one question; all of them in the source."""
@@ -166,8 +167,9 @@ class Bricken60Scorer(Judging):
         generator = self.generator(job, "windows")
         drawn: list[tuple[ActivationRecord, str, float]] = []
         for part, kind, n in wanted:
-            mixed = [part[place] for place in generator.permutation(len(part))]
-            chosen = documents_in_turn(mixed)[:n]
+            # Every window of a part is as likely as every other, or the share would not be its
+            # chance: one of a document that has several must not have less.
+            chosen = [part[place] for place in generator.permutation(len(part))[:n]]
             for window in chosen:
                 known = 1.0 if self.design == IMPORTED_DESIGN else window.probability
                 share = 1.0 if self.design == IMPORTED_DESIGN else len(chosen) / len(part)

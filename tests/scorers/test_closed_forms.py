@@ -203,6 +203,23 @@ def test_a_judge_that_knows_every_level_scores_one_and_its_opposite_minus_one():
     assert opposite.value == pytest.approx(-own.value)
 
 
+def test_a_window_of_a_document_with_several_is_drawn_as_often_as_its_weight_says():
+    """Thirty windows without a top token, of which ten are drawn; twenty are of one document."""
+    made = [window(i, 5.0) for i in range(4)]
+    silent = [window(200 + i, 0.0) for i in range(30)]
+    made += [replace(w, document_id="long") if i < 20 else w for i, w in enumerate(silent)]
+    long = {w.window for w in made if w.document_id == "long"}
+    shares = []
+    for seed in range(60):
+        scorer = Bricken60Scorer("made", n_replicates=2, seed=seed)
+        what = job(record=unit(made))
+        plan = scorer.plan(what, scorer.windows(what))
+        drawn = {item.windows[0].window for item in plan.items if item.kind == "random"}
+        assert len(drawn) == 10
+        shares.append(len(drawn & long) / 10)
+    assert np.mean(shares) == pytest.approx(2 / 3, abs=0.06)
+
+
 def test_sixty_windows_are_those_of_the_source():
     made = [window(i, 10 * (i % 13 + 0.5) / 13) for i in range(13 * 9)]
     made += [window(200 + i, 0.0) for i in range(30)]
