@@ -204,12 +204,12 @@ def _score(run: Run, entries: Sequence[_Entry]) -> list[Score]:
 
         def failed(key: str, error: AutointerpError, own: dict[str, Any] = own) -> None:
             job, entry = own[key]
-            missing = replace(
-                entry.test, scorer=SCORER, split=Split.AUDIT, key=key, value=None, lift=None,
-                interval=None, lift_interval=None, controls=(), control_mean=None,
-                status=Status.FAILED, reason=str(error),
+            # Of the score on `test` nothing stays: its numbers are of other documents.
+            missing = Score.failed(
+                entry.explanation, scorer=SCORER, simulator=job.simulator, key=key,
+                design=entry.test.design, reason=str(error),
             )  # fmt: skip
-            done(job.key, missing)
+            done(job.key, replace(missing, split=Split.AUDIT))
 
         def answer(
             requests: list[SimulationRequest], by: Simulator = simulator

@@ -1,6 +1,7 @@
 """The best units are scored again on documents held back, and the reading is logged."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,6 +61,32 @@ def test_every_reading_is_logged_and_the_second_computes_nothing(audited: Path) 
     after = (audited / "audit_log.jsonl").read_text().splitlines()
     assert len(after) == len(lines) + 1 and len(json.loads(after[-1])["units"]) == 4
     assert RunStore(audited).ledger_totals() == before
+
+
+def test_a_score_that_fails_on_audit_keeps_no_number_of_test(
+    audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(audited, folder)
+    store = RunStore(folder)
+    with store.database as db:
+        db.execute("DELETE FROM scores WHERE scorer = 'audit'")
+    store.close()
+
+    def down(*_: object) -> None:
+        raise AutointerpError("the simulator is gone")
+
+    monkeypatch.setattr("autointerp.scorers.simulation.SimulationScorer._score", down)
+    (group,) = audit_run(folder, top=0.3)["groups"]
+    assert group["selected"]["by_status"] == {"failed": 2}
+    store = RunStore(folder)
+    scores = [score for score in store.scores() if score.scorer == "audit"]
+    store.close()
+    assert len(scores) == 4
+    for score in scores:
+        assert (score.status, score.split) == (Status.FAILED, Split.AUDIT)
+        assert score.reason == "the simulator is gone"
+        assert (score.value, score.n_tokens, score.details) == (None, 0, {})
 
 
 def test_a_design_that_draws_few_audit_windows_can_be_audited(
