@@ -383,8 +383,10 @@ def _run(
     from autointerp.config import RunConfig, load_config
     from autointerp.runner import output_folder
     from autointerp.runner import run as run_config
+    from autointerp.store import folder_of_config
 
     settings = load_config(config, RunConfig, changes)
+    output = output or folder_of_config(config)
     if output:
         settings = settings.model_copy(update={"output": str(output)})
     if cache:
@@ -527,6 +529,11 @@ def _said(error: Exception) -> str:
             "its .sqlite files away and run again"
         )
     place = f" {str(error.filename)!r}" if error.filename else ""
+    if isinstance(error, FileNotFoundError) and place:
+        return (
+            f"{place.strip()} is not there: if it is a run's file, give the run's config.yaml to "
+            "`autointerp run` again, which makes what is missing; else give another path"
+        )
     return (
         f"cannot use{place}: {error.strerror or error}; give another path, or folder with --output"
     )

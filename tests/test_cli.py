@@ -160,3 +160,23 @@ def test_a_folder_named_like_a_file_is_said_in_a_line(tmp_path: Path) -> None:
     for name in ("rows.jsonl", "rows.parquet"):
         (tmp_path / name).mkdir()
         assert name in refused(["import-records", str(tmp_path / name)])
+
+
+def test_a_run_that_was_moved_goes_on_where_it_lies(tmp_path: Path) -> None:
+    path = config_of(tmp_path)
+    assert runner.invoke(app, ["record", str(path)]).exit_code == 0
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    found = runner.invoke(app, ["record", str(moved / "config.yaml")])
+    assert found.exit_code == 0
+    assert f"record is done: {moved}" in found.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_file_of_a_run_is_told_how_to_make_it_again(tmp_path: Path) -> None:
+    path = config_of(tmp_path)
+    assert runner.invoke(app, ["record", str(path)]).exit_code == 0
+    folder = tmp_path / "run"
+    (folder / "explanations.jsonl").write_text("{}")
+    for command in (["view", "--static", str(tmp_path / "site")], ["compare"]):
+        line = refused([command[0], str(folder), *command[1:]])
+        assert "`autointerp run" in line and str(folder / "config.yaml") in line

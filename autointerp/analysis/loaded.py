@@ -214,9 +214,10 @@ def checked_object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise AutointerpError(f"{path} cannot be read: {error}") from error
+        said = getattr(error, "strerror", None) or error
+        raise AutointerpError(f"{path} cannot be read: {said}; {_again(path.parent)}") from error
     if not isinstance(found, dict):
-        raise AutointerpError(f"{path} holds no object")
+        raise AutointerpError(f"{path} holds no object; {_again(path.parent)}")
     return found
 
 

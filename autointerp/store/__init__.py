@@ -4,7 +4,7 @@ from autointerp.store.corpus_files import TokenTable
 from autointerp.store.files import write_text
 from autointerp.store.lock import RunLock
 from autointerp.store.run_store import RunStore, UnitSummary
-from autointerp.store.status import RunStatus, config_file, run_status
+from autointerp.store.status import RunStatus, config_file, folder_of_config, run_status
 
 __all__ = [
     "RunLock",
@@ -13,6 +13,7 @@ __all__ = [
     "TokenTable",
     "UnitSummary",
     "config_file",
+    "folder_of_config",
     "run_status",
     "write_text",
 ]

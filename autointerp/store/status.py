@@ -54,6 +54,17 @@ def config_file(folder: str | Path) -> Path:
     )
 
 
+def folder_of_config(config: str | Path) -> Path | None:
+    """The run's folder that a config was written into by its run; `None` for any other config.
+
+    Such a config says where the run was; where it lies says where it is, also after a move.
+    """
+    path = Path(config)
+    marks = (".lock", "results.sqlite", "provenance.json")
+    is_of_run = path.name == "config.yaml" and any((path.parent / name).exists() for name in marks)
+    return path.parent if is_of_run else None
+
+
 def run_status(folder: str | Path) -> RunStatus:
     """How far a run is. Never waits for its lock and writes nothing.
 
