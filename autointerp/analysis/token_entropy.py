@@ -9,19 +9,23 @@ such units too, because texts have tokens. So comparisons with one are made insi
 from collections import defaultdict
 from math import log2
 
-from autointerp.records import Split, UnitRecord
+from autointerp.records import Split, Strata, UnitRecord
 
 
 def token_entropy(record: UnitRecord) -> float | None:
     """H in bits over the `explain` windows, each counted by 1 / its inclusion probability.
 
-    An estimate that errs low: rare tokens are not all sampled.
+    The windows of all strata but `random` stand for all there are; a random one among them would
+    count for as much as half of these together. An estimate that errs low: rare tokens are not all
+    sampled.
 
     Returns:
         `None` where no window is active.
     """
     masses: dict[str, float] = defaultdict(float)
     for window in record.of(Split.EXPLAIN):
+        if window.stratum == Strata.RANDOM:
+            continue
         for token, value, masked in zip(
             window.tokens, window.activations.tolist(), window.masked.tolist(), strict=True
         ):

@@ -43,6 +43,14 @@ def test_rarely_drawn_windows_stand_for_those_that_were_not() -> None:
     assert found == pytest.approx(-(0.2 * np.log2(0.2) + 0.8 * np.log2(0.8)))
 
 
+def test_random_windows_are_left_out_as_the_others_stand_for_all() -> None:
+    """Two tokens alike; one of a hundred windows was drawn at random, too."""
+    one = record(("a", [1], 1.0), ("b", [1], 1.0), ("a", [1], 0.01))
+    *drawn, random = one.records
+    whole = replace(one, records=(*drawn, replace(random, stratum=Strata.RANDOM)))
+    assert token_entropy(whole) == pytest.approx(1)
+
+
 def test_only_explain_windows_and_unmasked_tokens_count() -> None:
     one = record(("a b", [1, 1], 1.0), ("c d", [1, 1], 1.0))
     first, second = one.records
