@@ -201,6 +201,8 @@ class CorpusStage:
                 if self.config.corpus.max_tokens is not None
                 else "add documents"
             )
+            if sum(have.values()) < len(SPLITS):
+                more += " (a text file is one: put parts of a long one into a .jsonl, one a line)"
             raise AutointerpError(
                 f"the corpus is too small for the sampling design; missing in {'; '.join(missing)}."
                 f" Documents per split: {shares}. A document must hold at least one window of "

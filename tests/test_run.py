@@ -230,6 +230,15 @@ def test_a_corpus_too_small_names_the_missing_documents(tiny_folder: Path, tmp_p
     assert not (tmp_path / "run" / "corpus.parquet").exists()
 
 
+def test_one_long_text_is_said_to_be_one_document(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("the ship left the harbour at dawn . " * 500)
+    config = small_config(tmp_path, tiny_folder)
+    assert config.corpus is not None
+    corpus = config.corpus.model_copy(update={"path": str(tmp_path / "book.txt")})
+    with pytest.raises(AutointerpError, match=r"add documents \(a text file is one: put parts"):
+        run(config.model_copy(update={"corpus": corpus}))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

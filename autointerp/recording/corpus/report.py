@@ -57,7 +57,9 @@ class CorpusReport:
         n_bad = self.unreadable.total()
         if n_bad > TOLERATED_SHARE * (self.n_read + n_bad):
             n_all = self.n_read + n_bad
-            more = f". So are {n_bad} of the {n_all} texts so far" if n_all > 1 else ""
+            more = f". {n_bad} of the {n_all} texts read so far are no better" if n_all > 1 else ""
+            if any(reason.startswith("no text in field") for reason in self.unreadable):
+                more += "; set corpus.text_field to the field that holds the text"
             raise AutointerpError("; ".join(self.first.values()) + more)
 
     def notes(self) -> list[str]:
