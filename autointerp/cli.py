@@ -42,7 +42,10 @@ UnitOption = Annotated[
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder, such as results/demo.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", help="The run's folder; overrides the config's.")
+    Path | None,
+    typer.Option(
+        "--output", help="The run's folder; the config's, or results/ and its name, if left out."
+    ),
 ]
 
 CacheOption = Annotated[
@@ -256,7 +259,12 @@ def batches(
 @app.command("check-judge")
 def check_judge(
     simulator: Annotated[
-        str, typer.Option("--simulator", help="How it predicts: all_at_once, …")
+        str,
+        typer.Option(
+            "--simulator",
+            help="How it predicts: embedded (the trained one that ships) or all_at_once; "
+            "docs/simulators.md.",
+        ),
     ] = "all_at_once",
     model: Annotated[
         str | None,
@@ -335,7 +343,12 @@ def import_records(
         typer.Argument(help="Parquet or jsonl; a row holds unit, tokens, activations, [document]."),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", help="Folder of the new run; results/FILE-STEM.")
+        Path | None,
+        typer.Option(
+            "--output",
+            help="Folder of the new run; results/ and the file's name without "
+            "its ending if left out.",
+        ),
     ] = None,
 ) -> None:
     """Check units recorded elsewhere and write a config with which they are explained and scored.

@@ -39,7 +39,9 @@ def register(app: typer.Typer, guarded: Guard) -> None:
         ] = False,
         max_context: Annotated[
             int | None,
-            typer.Option("--max-context", min=1, help="Tokens of a window at most."),
+            typer.Option(
+                "--max-context", min=1, help="Tokens of a window at most; all if left out."
+            ),
         ] = None,
         licence: Annotated[
             str | None, typer.Option("--licence", help="Licence of the corpus, for the card.")

@@ -20,7 +20,7 @@ def register(app: typer.Typer, guarded: Guard) -> None:
 
 def presets(
     name: Annotated[
-        str | None, typer.Argument(metavar="[PRESET]", help="Show what this one stands for.")
+        str | None, typer.Argument(metavar="PRESET", help="Show what this one stands for.")
     ] = None,
     faithful: Annotated[
         bool, typer.Option("--faithful", help="As published also where ours is another behaviour.")

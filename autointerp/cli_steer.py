@@ -33,12 +33,17 @@ def steer(
     run: RunOption,
     unit: UnitArgument,
     prompt: Annotated[
-        list[str] | None, typer.Option("--prompt", help="Text to continue; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--prompt", help="Text to continue; may be repeated; 'I think that' if left out."
+        ),
     ] = None,
     strength: Annotated[
         list[float] | None,
         typer.Option(
-            "--strength", help="Multiple of the largest activation, or factor; may be repeated."
+            "--strength",
+            help="Multiple of the largest activation, or factor; may be repeated; 1 and 3 if left "
+            "out.",
         ),
     ] = None,
     how: Annotated[

@@ -178,6 +178,12 @@ def _print_verified(verified: Any) -> None:
         print(f"{verified.n_choices} choices among explanations made again")
     for why, count in sorted(verified.not_recomputed.items()):
         print(f"not recomputed: {count} {why}")
+    if not n:
+        print(
+            "so nothing is known of these scores: give the run's config.yaml to `autointerp run` "
+            "again, then verify",
+            file=sys.stderr,
+        )
     for link in verified.broken_links:
         print(f"broken link: {link}", file=sys.stderr)
     for one in verified.differences[:_MOST_SHOWN]:

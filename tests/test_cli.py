@@ -5,11 +5,13 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from autointerp import cli_trust, steering
 from autointerp.cli import app
 from autointerp.subject import embedded
 
@@ -33,6 +35,26 @@ def test_every_command_has_a_help_text() -> None:
         found = runner.invoke(app, [command, "--help"])
         assert found.exit_code == 0
         assert len(found.output.splitlines()) > 4
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("check-judge", "embedded (the trained one that ships)"),
+        ("steer", f"1 and 3 if left out. │ {steering.DEFAULT_PROMPTS[0]} if left out."),
+        ("run", "or results/ and its name, if left out"),
+        ("presets", "[PRESET]"),
+    ],
+)
+def test_a_help_text_says_what_is_taken_where_nothing_is_given(command: str, said: str) -> None:
+    found = runner.invoke(app, [command, "--help"], env={"COLUMNS": "300"})
+    for part in said.split(" │ "):
+        assert part.replace("'", "") in found.output.replace("'", "")
+    assert "[[" not in found.output
+
+
+def test_the_strengths_that_the_help_names_are_those_that_are_taken() -> None:
+    assert steering.DEFAULT_STRENGTHS == (1.0, 3.0)
 
 
 def test_a_mistyped_key_is_a_usage_error_with_its_path(tmp_path: Path) -> None:
@@ -180,3 +202,19 @@ def test_a_missing_file_of_a_run_is_told_how_to_make_it_again(tmp_path: Path) ->
     for command in (["view", "--static", str(tmp_path / "site")], ["compare"]):
         line = refused([command[0], str(folder), *command[1:]])
         assert "`autointerp run" in line and str(folder / "config.yaml") in line
+
+
+def test_a_verification_of_nothing_says_that_nothing_is_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nothing = SimpleNamespace(
+        n_recomputed=0,
+        n_differing=0,
+        max_difference=0.0,
+        n_choices=0,
+        not_recomputed={"of an earlier state of this run": 16},
+        broken_links=[],
+        differences=[],
+    )
+    cli_trust._print_verified(nothing)
+    assert "so nothing is known of these scores" in capsys.readouterr().err
