@@ -57,16 +57,19 @@ class Aligner:
         ordered += [(i, t) for i, t in reversed(texts) if i not in special]
         return {text: i for i, text in ordered}
 
-    def is_own(self, sequences: Sequence[Sequence[str]]) -> bool:
-        """Whether nearly all tokens are in the vocabulary."""
-        tokens = [token for tokens in sequences for token in tokens if BROKEN not in token]
-        foreign = sum(token not in self.ids for token in tokens)
-        return foreign <= MAX_FOREIGN_SHARE * len(tokens)
+    def is_own(self, tokens: Sequence[str]) -> bool:
+        """Whether nearly all tokens of a text are in the vocabulary."""
+        whole = [token for token in tokens if BROKEN not in token]
+        foreign = sum(token not in self.ids for token in whole)
+        return foreign <= MAX_FOREIGN_SHARE * len(whole)
 
-    def read(self, tokens: Sequence[str], *, own: bool) -> Aligned:
-        """One text's tokens, taken as they are (`own`) or cut anew."""
+    def read(self, tokens: Sequence[str]) -> Aligned:
+        """One text's tokens, taken as they are where nearly all are known, else cut anew.
+
+        Nothing but the text decides: what is read beside it changes nothing.
+        """
         whole = np.array([BROKEN not in token for token in tokens], bool)
-        if not own:
+        if not self.is_own(tokens):
             return self._cut(tokens, whole)
         known = [self.ids.get(token) for token in tokens]
         ids = [self._unknown if i is None else i for i in known]

@@ -22,7 +22,7 @@ from autointerp.simulators.alignment import Aligned, Aligner
 from autointerp.simulators.base import Simulator
 from autointerp.simulators.reader import N_LEVELS, Reader, load_reader
 
-_VERSION = 1
+_VERSION = 2
 """Raise when the same model gives other predictions."""
 
 DEFAULT_MASS_FLOOR = 0.5
@@ -91,13 +91,12 @@ class Embedded(Simulator):
             AutointerpError: where a text is longer than the model's context, or one alone does not
                 fit into memory.
         """
-        own = self.aligner.is_own([tokens for _, sequences in jobs for tokens in sequences])
         results: list[list[Simulation]] = []
         texts: dict[int, list[Aligned]] = {}  # jobs of one unit share their sequences
         for explanation, sequences in jobs:
             aligned = texts.get(id(sequences))
             if aligned is None:
-                aligned = [self.aligner.read(tokens, own=own) for tokens in sequences]
+                aligned = list(map(self.aligner.read, sequences))
                 texts[id(sequences)] = aligned
             results.append(self._simulate(explanation, aligned))
         return results

@@ -95,7 +95,7 @@ def test_another_tokenizers_tokens_share_what_their_characters_got(
     text = " The cat sat on the mat, 12 times."
     characters = tuple(text)
     aligner = Aligner(tokenizer)
-    aligned = aligner.read(characters, own=False)
+    aligned = aligner._cut(characters, np.ones(len(characters), bool))
     assert aligned.weights is not None
     np.testing.assert_allclose(aligned.weights.sum(1), 1)
     own = tokens_of(tokenizer, text)
@@ -109,10 +109,22 @@ def test_another_tokenizers_tokens_share_what_their_characters_got(
 
 def test_words_of_another_tokenizer_are_cut_anew(simulator: Embedded) -> None:
     words = (" Incomprehensibilities", " antidisestablishmentarianism", " zyzzyvas", " 1234567")
-    assert not simulator.aligner.is_own([words])
+    assert not simulator.aligner.is_own(words)
     found = simulator.simulate(EXPLANATION, [words])[0]
     assert found.known.all()
     assert len(found.expected) == len(words)
+
+
+def test_foreign_texts_beside_a_text_change_nothing(simulator: Embedded) -> None:
+    own = tuple(TEXTS[1])  # of known tokens, though the tokenizer would cut it otherwise
+    foreign = [(" Incomprehensibilities", " zyzzyvas", " antidisestablishmentarianism")] * 9
+    (alone,) = simulator.simulate(EXPLANATION, [own])
+    for one, among in zip(
+        simulator.simulate(EXPLANATION, [own, *foreign]),
+        [alone, *(simulator.simulate(EXPLANATION, [text])[0] for text in foreign)],
+        strict=True,
+    ):
+        np.testing.assert_allclose(one.expected, among.expected, atol=1e-4)
 
 
 def test_an_empty_text_and_no_text_are_no_trouble(simulator: Embedded) -> None:
