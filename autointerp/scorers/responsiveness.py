@@ -8,8 +8,9 @@ activations a on the same windows are known:
 
 Responsiveness is signed, where FADE takes the absolute value and so rewards an explanation of what
 the unit avoids. Purity's chance is the share of windows said to hold it, which is another for every
-explanation: judge it by the lift, and beside the chance in the details. Both are of the sampled
-windows; the design says how those were drawn.
+explanation: words that fit all text have a purity of 1, more than other units' words, so even its
+lift says little without the responsiveness (0 for such words) and the chance in the details. Both
+are of the sampled windows; the design says how those were drawn.
 """
 
 from collections.abc import Sequence
