@@ -32,6 +32,7 @@ from autointerp.records import (
 )
 from autointerp.runner import Run
 from autointerp.scorers import ScoreJob, SimulationScorer
+from autointerp.scorers.incomplete import noting_failures
 from autointerp.simulation_stage import (
     score_key,
     scorer_of,
@@ -217,7 +218,7 @@ def _score(run: Run, entries: Sequence[_Entry]) -> list[Score]:
             return simulate(run, by, requests)
 
         steps = {
-            key: audit_scorer(run, entry.explanation.unit).score(job)
+            key: noting_failures(audit_scorer(run, entry.explanation.unit).score(job))
             for key, (job, entry) in own.items()
         }
         handlers = {SimulationRequest: answer}

@@ -152,11 +152,8 @@ def status(
         print(f"scores: {_counts(found.scores)}")
         for scorer, counts in found.judged_scores.items():
             print(f"scores by {scorer}: {_counts(counts)}")
-        n_failed = found.explanations.get("failed", 0) + sum(
-            counts.get("failed", 0) for counts in (found.scores, *found.judged_scores.values())
-        )
-        if n_failed:
-            print(f"failed: {n_failed}; `autointerp retry {found.folder} --failed` asks again")
+        if line := found.retry_line():
+            print(line)
         for line in spending_lines(found.spending, found.in_flight):
             print(line)
         print(f"report: {found.folder / 'report.html' if found.finished else 'not yet'}")
@@ -169,7 +166,12 @@ def status(
 def retry(
     run_folder: RunFolder,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Ask again for failed explanations and scores.")
+        bool,
+        typer.Option(
+            "--failed",
+            help="Ask again for failed explanations and scores, and for what incomplete scores "
+            "lack.",
+        ),
     ] = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -396,7 +398,7 @@ def _run(
     from autointerp.config import RunConfig, load_config
     from autointerp.runner import output_folder
     from autointerp.runner import run as run_config
-    from autointerp.store import folder_of_config
+    from autointerp.store import folder_of_config, run_status
 
     settings = load_config(config, RunConfig, changes)
     output = output or folder_of_config(config)
@@ -409,8 +411,11 @@ def _run(
     reporter = RichReporter(quiet=as_json)
     with reporter:
         results = run_config(settings, reporter=reporter, until=until, units=units)
+    again = run_status(folder).retry_line()
     if results is None:
         print(f"{until} is done: {folder}")
+        if again:
+            print(again)
         return
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     if as_json:
@@ -420,6 +425,8 @@ def _run(
 
     print_summary(summary, _console())
     print(f"report: {folder / 'report.html'}")
+    if again:
+        print(again)
 
 
 def _preset(name: str | None, faithful: bool) -> dict[str, Any]:
@@ -494,8 +501,9 @@ def _console(stderr: bool = False) -> Any:
 def _retried(done: dict[str, Any]) -> str:
     again, left = done["asked_again"], done["failed_now"]
     return (
-        f"asked again: {again['explanations']} explanations, {again['scores']} scores; failed now: "
-        f"{left['explanations']} explanations, {left['scores']} scores"
+        f"asked again: {again['explanations']} explanations, {again['scores']} scores, "
+        f"{again['incomplete']} incomplete scores; failed now: {left['explanations']} "
+        f"explanations, {left['scores']} scores; incomplete now: {done['incomplete_now']}"
     )
 
 

@@ -25,6 +25,7 @@ from autointerp.records import (
 )
 from autointerp.scorers import JudgedScorer, ScoreJob, load_scorer
 from autointerp.scorers.ablate_to_simulation import AblateToSimulationScorer
+from autointerp.scorers.incomplete import noting_failures
 from autointerp.scorers.measured import Measurement, Measuring
 from autointerp.scorers.simulation import IMPORTED_DESIGN
 from autointerp.simulation_stage import controls_of, simulate
@@ -177,13 +178,14 @@ def judged_controls(run: "Run", scorer: JudgedScorer, explainer: str) -> tuple[s
 
 def judged_steps(run: "Run", scorer: JudgedScorer, job: ScoreJob) -> "Steps":
     """A score by a judge in the making, with its controls."""
-    return score_with_controls(
+    steps = score_with_controls(
         scorer.score,
         job,
         judged_controls(run, scorer, job.explanation.explainer),
         keep_donors=bool(getattr(scorer, "needs_others", False)),
         seed=run.config.seed,
     )
+    return noting_failures(steps)
 
 
 def reads_explanation(scorer: JudgedScorer) -> bool:

@@ -64,6 +64,10 @@ SPLIT_SHARES: Mapping[Split, float] = {
     Split.AUDIT: 0.1,
 }
 
+FAILED_REQUESTS = "failed_requests"
+"""In a score's details: how many of its questions, or simulations, lack an answer because a request
+failed for good. The score is of the rest; asked again, it may be of all."""
+
 _UNIT_ID = re.compile(r"^(?P<source>[^/]+)/(?P<index>[0-9]{1,10})(?P<sign>[+-]?)$")
 
 _MAX_INDEX = 2**31 - 1
@@ -438,6 +442,11 @@ class Score:
     reason: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     """Other metrics of the same simulation, and cost."""
+
+    @property
+    def n_failed_requests(self) -> int:
+        """Questions, or simulations, that lack an answer under the own or a control's words."""
+        return int(self.details.get(FAILED_REQUESTS, 0))
 
     @classmethod
     def failed(

@@ -13,12 +13,14 @@ from autointerp.store.batches import BatchLog
 def retry_failed(folder: str | Path, reporter: Reporter | None = None) -> dict[str, Any]:
     """Ask again for failed explanations and scores of a run, with its own config.
 
-    Answers that are kept are not paid for again: an explanation that failed because its answer
-    could not be read fails again unless model, prompt or settings have changed, while one that
-    failed for want of an answer is asked anew.
+    So are scores that are incomplete: made without the answers of requests that failed. Answers
+    that are kept are not paid for again: an explanation that failed because its answer could not be
+    read fails again unless model, prompt or settings have changed, while one that failed for want
+    of an answer is asked anew.
 
     Returns:
-        `asked_again` and `failed_now`: numbers of explanations and scores.
+        `asked_again` and `failed_now`: numbers of `explanations` and `scores` that failed, the
+        first with those of `incomplete` scores; and `incomplete_now`.
 
     Raises:
         AutointerpError: where the folder holds no run, or another process holds it.
@@ -37,8 +39,9 @@ def retry_failed(folder: str | Path, reporter: Reporter | None = None) -> dict[s
         "explanations": store.count("explanations").get(Status.FAILED, 0),
         "scores": store.count("scores").get(Status.FAILED, 0),
     }
+    incomplete = sum(store.count_incomplete().values())
     store.close()
-    return {"asked_again": removed, "failed_now": left}
+    return {"asked_again": removed, "failed_now": left, "incomplete_now": incomplete}
 
 
 def open_batches(folder: str | Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autointerp.config import BASELINE_EXPLAINERS, RecordedConfig, RunConfig
 from autointerp.controls import FREE_CONTROLS, TEXT_CONTROLS, score_with_controls
@@ -16,6 +16,7 @@ from autointerp.records import (
     UnitId,
     content_key,
 )
+from autointerp.scorers.incomplete import noting_failures
 from autointerp.scorers.simulation import (
     IMPORTED_DESIGN,
     VERSION,
@@ -25,6 +26,7 @@ from autointerp.scorers.simulation import (
 )
 from autointerp.simulators import SimulationRequest, Simulator
 from autointerp.simulators.asked import AskedSimulator
+from autointerp.simulators.base import IncompleteSimulations
 from autointerp.store.ledger import Spending
 
 if TYPE_CHECKING:
@@ -126,7 +128,7 @@ def score_steps(run: "Run", job: ScoreJob) -> "Steps":
     # A control is a number without an interval of its own.
     plain = replace(scorer, calibration="none", n_replicates=2)
     kinds = controls_of(run.config, job.explanation.explainer)
-    return score_with_controls(
+    steps = score_with_controls(
         scorer.score,
         job,
         kinds,
@@ -134,6 +136,7 @@ def score_steps(run: "Run", job: ScoreJob) -> "Steps":
         same_tokens=True,
         seed=run.config.seed,
     )
+    return noting_failures(steps)
 
 
 def score_by_simulation(run: "Run", wanted: Wanted = everything) -> None:
@@ -188,7 +191,8 @@ def simulate(
         for key, request in zip(keys, requests, strict=True)
         if run.store.get_simulation(key) is None
     }
-    # What a provider failed to answer is missing now, and asked for again another time.
+    # What a provider failed to answer is missing now. It is not stored, and the score notes it
+    # (`noting_failures`): `autointerp retry` makes that score again.
     incomplete = _simulate_missing(run, simulator, missing) if missing else {}
     found = [incomplete.get(key) or run.store.get_simulation(key) for key in keys]
     return [parts for parts in found if parts is not None]
@@ -196,18 +200,18 @@ def simulate(
 
 def _simulate_missing(
     run: "Run", simulator: Simulator, missing: dict[str, SimulationRequest]
-) -> dict[str, list[Simulation]]:
+) -> dict[str, IncompleteSimulations]:
     """Simulate and commit; returns what is incomplete, and so not committed, by key."""
     pairs = [(request.explanation, request.sequences) for request in missing.values()]
     started = time.monotonic()
     answers = simulator.simulate_many(pairs)
     seconds = time.monotonic() - started
     asks = isinstance(simulator, AskedSimulator)
-    unanswered: Any = simulator.unanswered if asks else {}
-    incomplete: dict[str, list[Simulation]] = {}
+    unanswered: dict[int, str] = simulator.unanswered if asks else {}
+    incomplete: dict[str, IncompleteSimulations] = {}
     for place, (key, request) in enumerate(missing.items()):
         if place in unanswered:
-            incomplete[key] = answers[place]
+            incomplete[key] = IncompleteSimulations(answers[place], unanswered[place])
         else:
             run.store.put_simulation(key, request.explanation, simulator.name, answers[place])
     # One that asks has every request of its own in the ledger already.

@@ -196,6 +196,11 @@ class StoredRun:
         """A score, computed again from what is stored."""
         if score.status == Status.FAILED:
             raise CannotRecomputeError("failed: there is nothing to compute them from")
+        if score.n_failed_requests:
+            raise CannotRecomputeError(
+                "incomplete: requests failed, and what they left out is not stored; "
+                f"`autointerp retry {self.store.folder} --failed` asks for it again"
+            )
         if not score.explainer:
             return self._of_unit(score, record)
         own = self.store.get_explanation(score.explanation_key)

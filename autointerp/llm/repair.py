@@ -25,7 +25,7 @@ def repairing(
     Passes everything through but answers to requests with a schema. One that does not follow it is
     asked for once more; the job is sent the better answer, or one with status `malformed`.
     Refused, truncated, empty and failed answers are passed on as they are: asking again would not
-    help them.
+    help them. Where the second request failed, so has the whole: another time it may be answered.
     """
     answers: Sequence[Any] | None = None
     try:
@@ -104,6 +104,8 @@ def _final(request: Request, first: Response, second: Response) -> Response:
     if error is None:
         error = f"{problem_with(request, first)}; asked again, it was {second.status}"
         error += f": {second.reason}" if second.reason else ""
+    if second.status is ResponseStatus.FAILED:
+        return Response(None, ResponseStatus.FAILED, second.usage, error, first.model)
     text = second.text if second.text is not None else first.text
     return Response(
         text, ResponseStatus.MALFORMED, second.usage, error, second.model or first.model

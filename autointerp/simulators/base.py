@@ -1,6 +1,6 @@
 """What every simulator offers: predicted activations under an explanation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,20 @@ class SimulationRequest:
     explanation: str
     sequences: tuple[tuple[str, ...], ...]
     """Per sequence the token texts, [n_tokens] each."""
+
+
+class IncompleteSimulations(list[Simulation]):
+    """Simulations some of whose requests failed: what is missing may be there another time."""
+
+    def __init__(self, found: Iterable[Simulation], reason: str) -> None:
+        """Take what there is.
+
+        Args:
+            found: a simulation per sequence; those without an answer know nothing.
+            reason: why a request failed, in a sentence.
+        """
+        super().__init__(found)
+        self.reason = reason
 
 
 class Simulator(Protocol):

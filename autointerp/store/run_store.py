@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from autointerp.records import (
+    FAILED_REQUESTS,
     SCHEMA_VERSION,
     AutointerpError,
     Explanation,
@@ -98,6 +99,10 @@ CREATE TABLE IF NOT EXISTS scores (
     explainer TEXT NOT NULL, scorer TEXT NOT NULL, simulator TEXT NOT NULL, split TEXT NOT NULL,
     value REAL, status TEXT NOT NULL, lift REAL, body TEXT NOT NULL);
 """
+
+
+_INCOMPLETE = f"status <> 'failed' AND json_extract(body, '$.details.{FAILED_REQUESTS}') > 0"
+"""Scores that have a number, or the want of one, without all the answers that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -499,18 +504,26 @@ class RunStore:
         rows = self.database.execute("SELECT key FROM scores WHERE scorer = ?", (scorer,))
         return {row[0] for row in rows}
 
+    def count_incomplete(self) -> dict[str, int]:
+        """Scores that have not failed, but lack an answer because a request did, per scorer."""
+        rows = self.database.execute(
+            f"SELECT scorer, COUNT(*) FROM scores WHERE {_INCOMPLETE} GROUP BY scorer"
+        )
+        return dict(rows.fetchall())
+
     def forget_failed(self) -> dict[str, int]:
-        """Remove failed explanations and scores, so that they are asked for again.
+        """Remove failed explanations and scores and incomplete scores: they are asked for again.
 
         A score whose explanation failed goes too: it is only as failed as that.
 
         Returns:
-            How many of each were removed.
+            How many were removed: `explanations` and `scores` that failed, `incomplete` scores.
         """
         with self.database as db:
             scores = db.execute("DELETE FROM scores WHERE status = 'failed'").rowcount
+            incomplete = db.execute(f"DELETE FROM scores WHERE {_INCOMPLETE}").rowcount
             explanations = db.execute("DELETE FROM explanations WHERE status = 'failed'").rowcount
-        return {"explanations": explanations, "scores": scores}
+        return {"explanations": explanations, "scores": scores, "incomplete": incomplete}
 
     def count(self, table: str) -> dict[str, int]:
         """Rows of `explanations` or `scores` per status."""

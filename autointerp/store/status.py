@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from autointerp.records import AutointerpError
+from autointerp.records import AutointerpError, Status
 from autointerp.store.ledger import read_spending
 from autointerp.store.lock import RunLock
 from autointerp.store.run_store import RunStore
@@ -23,6 +23,8 @@ class RunStatus:
     scores: dict[str, int]
     judged_scores: dict[str, dict[str, int]]
     """Stored scores per status, by scorer, of the scorers that ask a language model."""
+    incomplete: dict[str, int]
+    """Scores that have not failed, but lack an answer because a request did, by scorer."""
     spending: list[dict[str, Any]]
     """The ledger: requests, tokens and money per purpose, model and mode."""
     in_flight: int
@@ -30,6 +32,16 @@ class RunStatus:
     held_by: str | None
     finished: bool
     """Whether the page of results is there."""
+
+    def retry_line(self) -> str | None:
+        """What failed or is incomplete, and how to ask again; `None` where there is nothing."""
+        tables = (self.explanations, self.scores, *self.judged_scores.values())
+        counts = {
+            "failed": sum(table.get(Status.FAILED, 0) for table in tables),
+            "incomplete": sum(self.incomplete.values()),
+        }
+        told = ", ".join(f"{name}: {n}" for name, n in counts.items() if n)
+        return f"{told}; `autointerp retry {self.folder} --failed` asks again" if told else None
 
 
 def config_file(folder: str | Path) -> Path:
@@ -86,6 +98,7 @@ def run_status(folder: str | Path) -> RunStatus:
             store.count("explanations") if has_results else {},
             by_scorer.pop("simulation", {}),
             by_scorer,
+            store.count_incomplete() if has_results else {},
             spending,
             in_flight,
             held,

@@ -89,13 +89,21 @@ def test_what_asking_again_would_not_help_is_passed_on(status):
     assert (len(asked), got) == (1, [response])
 
 
-@pytest.mark.parametrize("status", ["truncated", "refused", "empty", "failed"])
+@pytest.mark.parametrize("status", ["truncated", "refused", "empty"])
 def test_a_repair_that_is_not_answered_leaves_the_first_answers_error(status):
     asked, got = asked_and_got(["no", Response(None, ResponseStatus(status), reason="why")])
     assert len(asked) == 2
     assert (got[0].status, got[0].text) == (ResponseStatus.MALFORMED, "no")
     assert "not JSON" in got[0].reason
     assert status in got[0].reason
+
+
+def test_a_repair_that_failed_fails_the_question_which_another_time_may_be_answered():
+    asked, got = asked_and_got(["no", Response(None, ResponseStatus.FAILED, reason="why")])
+    assert len(asked) == 2
+    assert (got[0].status, got[0].text) == (ResponseStatus.FAILED, None)
+    assert "not JSON" in got[0].reason
+    assert got[0].reason.endswith("failed: why")
 
 
 def test_only_the_wrong_ones_of_many_are_asked_again_and_places_are_kept():
