@@ -159,7 +159,7 @@ def plan(
 
 
 MEASURED: dict[Question, Components] = {
-    "groups": Components(between=0.079, within=0.023, windows=8, n_units=31),
+    "groups": Components(between=0.080, within=0.023, windows=8, n_units=31),
     "mean": Components(between=0.106, within=0.023, windows=8, n_units=31),
     "paired": Components(between=0.032, within=0.053, windows=8, n_units=30),
 }
