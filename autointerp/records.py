@@ -66,7 +66,8 @@ SPLIT_SHARES: Mapping[Split, float] = {
 
 FAILED_REQUESTS = "failed_requests"
 """In a score's details: how many of its questions, or simulations, lack an answer because a request
-failed for good. The score is of the rest; asked again, it may be of all."""
+failed for good. The score is of the rest; asked again, it may be of all. In an explanation's: the
+same of the scores by which it was chosen among others."""
 
 _UNIT_ID = re.compile(r"^(?P<source>[^/]+)/(?P<index>[0-9]{1,10})(?P<sign>[+-]?)$")
 

@@ -15,6 +15,7 @@ from autointerp.explainers.best_of import BestOf, Candidate, best, candidates_of
 from autointerp.judging import judge_of
 from autointerp.record_stage import records_key
 from autointerp.records import (
+    FAILED_REQUESTS,
     AutointerpError,
     Explanation,
     Score,
@@ -25,6 +26,7 @@ from autointerp.records import (
     content_key,
 )
 from autointerp.scorers import ScoreJob, load_scorer
+from autointerp.scorers.incomplete import noting_failures
 from autointerp.selection import Donors
 from autointerp.simulation_stage import scorer_of, simulate, simulation_batch, simulation_scorer
 from autointerp.simulators import SimulationRequest
@@ -147,7 +149,7 @@ def _jobs(
         for number, text in enumerate(selection.texts):
             words = Explanation(selection.unit, explainer.name, text, Status.OK, "")
             job = ScoreJob(record, words, (), "", "", "")
-            yield (selection.key, number), scorer.score(job)
+            yield (selection.key, number), noting_failures(scorer.score(job))
 
 
 def _chosen(explainer: BestOf, selection: Selection, scores: Mapping[int, Score]) -> Explanation:
@@ -172,6 +174,7 @@ def _chosen(explainer: BestOf, selection: Selection, scores: Mapping[int, Score]
         shuffled.append({"unit": str(donor), "chosen": place, **found[place or 0]})
     values = [e["value"] for e in own if e["value"] is not None]
     others = [e["value"] for e in shuffled if e["value"] is not None]
+    n_failed = sum(score.n_failed_requests for score in scores.values())
     details = {
         "scorer": explainer.by,
         "split": str(Split.CALIBRATE),
@@ -182,6 +185,7 @@ def _chosen(explainer: BestOf, selection: Selection, scores: Mapping[int, Score]
         "mean_on_calibrate": sum(values) / len(values) if values else None,
         "shuffled": shuffled,
         "shuffled_best_on_calibrate": sum(others) / len(others) if others else None,
+        **({FAILED_REQUESTS: n_failed} if n_failed else {}),
     }
     return Explanation(
         selection.unit, explainer.name, text, Status.OK, selection.key, details=details

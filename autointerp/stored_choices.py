@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autointerp.explainers.best_of import BestOf, best, candidates_of, donors_of
-from autointerp.records import Explanation, Status, UnitId, content_key
+from autointerp.records import FAILED_REQUESTS, Explanation, Status, UnitId, content_key
 from autointerp.scorers import ScoreJob
 from autointerp.selecting import chooser, identity_of
 from autointerp.simulation_stage import scorer_of
@@ -56,9 +56,11 @@ def choice_differences(
     """What of a choice is not as it is when made again: (field, stored, found).
 
     Raises:
-        CannotRecomputeError: where what it was chosen by is not stored.
+        CannotRecomputeError: where what it was chosen by is not stored, or was incomplete.
     """
     details = explanation.details
+    if details.get(FAILED_REQUESTS):
+        raise stored.incomplete()
     own: Sequence[Mapping[str, Any]] = details.get("candidates") or ()
     values = [_value(stored, explanation, explainer, entry) for entry in own]
     yield from _moved("candidates", own, values)

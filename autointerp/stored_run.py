@@ -197,10 +197,7 @@ class StoredRun:
         if score.status == Status.FAILED:
             raise CannotRecomputeError("failed: there is nothing to compute them from")
         if score.n_failed_requests:
-            raise CannotRecomputeError(
-                "incomplete: requests failed, and what they left out is not stored; "
-                f"`autointerp retry {self.store.folder} --failed` asks for it again"
-            )
+            raise self.incomplete()
         if not score.explainer:
             return self._of_unit(score, record)
         own = self.store.get_explanation(score.explanation_key)
@@ -210,6 +207,13 @@ class StoredRun:
         if score.scorer in ("simulation", "audit"):
             return self._simulated(score, record, own, donors)
         return self._judged(score, record, own, donors)
+
+    def incomplete(self) -> CannotRecomputeError:
+        """Why what lacks the answers of failed requests is not computed again, and the remedy."""
+        return CannotRecomputeError(
+            "incomplete: requests failed, and what they left out is not stored; "
+            f"`autointerp retry {self.store.folder} --failed` asks for it again"
+        )
 
     def _donors(self, score: Score, own: Explanation) -> Iterator[Explanation]:
         chosen = chosen_donors(own) if own.explainer in self.choosers else {}

@@ -33,6 +33,9 @@ CHANGES: dict[str, Any] = {
 
 
 def scorer_that_asks(asked: Asked) -> str:
+    """Its name; "" where it is an explainer."""
+    if "response_format" not in asked.body:
+        return ""
     schema = asked.body["response_format"]["json_schema"]["schema"]
     return "simulation" if "texts" in schema["properties"] else "detection"
 
@@ -187,6 +190,28 @@ def test_incomplete_scores_are_told_of_wherever_failures_are(start: Start) -> No
     assert "--failed" not in found.told("status")
     verified = verify_run(found.config.output)
     assert verified.is_exact and not verified.not_recomputed
+
+
+def test_a_choice_by_incomplete_scores_is_made_again(start: Start) -> None:
+    explainers = [
+        {"name": "words", "type": "token_activation_pairs", "n_windows": 2},
+        {"name": "top_tokens", "type": "top_tokens"},
+        {"name": "best", "type": "best_of", "of": ["words", "top_tokens"]},
+    ]
+    changes = {"explainers": explainers, "scorers": [SCORERS["simulation"]]}
+    whole = start(**changes)
+    found = start(first_of("simulation"), **changes)
+    assert json.loads(found.told("status", "--json"))["incomplete"] == {"best": 1}
+    verified = verify_run(found.config.output)
+    ((why, count),) = verified.not_recomputed.items()
+    assert count == 1 and why.startswith("choices incomplete") and verified.is_exact
+    n = len(found.asked)
+    assert found.retried()["asked_again"] == {"explanations": 0, "scores": 0, "incomplete": 1}
+    assert len(found.asked) > n and found.asked[n].raw in [one.raw for one in whole.asked]
+    assert found.scores() == whole.scores()
+    verified = verify_run(found.config.output)
+    assert verified.is_exact and not verified.not_recomputed
+    assert "incomplete: " not in found.told("status")
 
 
 def test_answers_that_cannot_be_read_are_kept_and_not_asked_for_anew(start: Start) -> None:

@@ -13,6 +13,7 @@ what is read back, rounding included, so that they can be recomputed exactly.
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -103,6 +104,10 @@ CREATE TABLE IF NOT EXISTS scores (
 
 _INCOMPLETE = f"status <> 'failed' AND json_extract(body, '$.details.{FAILED_REQUESTS}') > 0"
 """Scores that have a number, or the want of one, without all the answers that were asked for."""
+
+_INCOMPLETE_CHOICE = f"status <> 'failed' AND json_extract(details, '$.{FAILED_REQUESTS}') > 0"
+"""Explanations chosen among others by such scores. Chosen again, the words may be others under the
+same key: the scores of an explanation go with it."""
 
 
 @dataclass(frozen=True)
@@ -505,11 +510,15 @@ class RunStore:
         return {row[0] for row in rows}
 
     def count_incomplete(self) -> dict[str, int]:
-        """Scores that have not failed, but lack an answer because a request did, per scorer."""
+        """Scores that have not failed, but lack an answer because a request did, per scorer.
+
+        Explanations that were chosen by such scores count under their explainer's name.
+        """
         rows = self.database.execute(
-            f"SELECT scorer, COUNT(*) FROM scores WHERE {_INCOMPLETE} GROUP BY scorer"
+            f"SELECT scorer FROM scores WHERE {_INCOMPLETE} UNION ALL "
+            f"SELECT explainer FROM explanations WHERE {_INCOMPLETE_CHOICE}"
         )
-        return dict(rows.fetchall())
+        return dict(Counter(name for (name,) in rows))
 
     def forget_failed(self) -> dict[str, int]:
         """Remove failed explanations and scores and incomplete scores: they are asked for again.
@@ -517,11 +526,16 @@ class RunStore:
         A score whose explanation failed goes too: it is only as failed as that.
 
         Returns:
-            How many were removed: `explanations` and `scores` that failed, `incomplete` scores.
+            How many were removed: `explanations` and `scores` that failed, `incomplete` ones.
         """
         with self.database as db:
+            choices = f"SELECT key FROM explanations WHERE {_INCOMPLETE_CHOICE}"
             scores = db.execute("DELETE FROM scores WHERE status = 'failed'").rowcount
             incomplete = db.execute(f"DELETE FROM scores WHERE {_INCOMPLETE}").rowcount
+            db.execute(f"DELETE FROM scores WHERE explanation_key IN ({choices})")
+            incomplete += db.execute(
+                f"DELETE FROM explanations WHERE {_INCOMPLETE_CHOICE}"
+            ).rowcount
             explanations = db.execute("DELETE FROM explanations WHERE status = 'failed'").rowcount
         return {"explanations": explanations, "scores": scores, "incomplete": incomplete}
 

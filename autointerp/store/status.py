@@ -24,7 +24,8 @@ class RunStatus:
     judged_scores: dict[str, dict[str, int]]
     """Stored scores per status, by scorer, of the scorers that ask a language model."""
     incomplete: dict[str, int]
-    """Scores that have not failed, but lack an answer because a request did, by scorer."""
+    """Scores that have not failed, but lack an answer because a request did, by scorer; choices
+    made by such scores, by explainer."""
     spending: list[dict[str, Any]]
     """The ledger: requests, tokens and money per purpose, model and mode."""
     in_flight: int
