@@ -111,6 +111,7 @@ def _group(results: RunResults, source: str, explainer: str, facts: ScorerFacts)
             "explained": sum(_is_explained(unit, explainer) for unit in units),
             "failed": statuses[Status.FAILED],
             "scored": len(scores),
+            "incomplete": _n_incomplete(units, outcomes, explainer),
             "with_lift": len(lifts),
             "by_status": {str(status): statuses[status] for status in Status},
         },
@@ -142,6 +143,14 @@ def _mean_chance(
     ]
     known = [chance for chance in chances if chance is not None]
     return mean_or_none(known) if known else facts.chance
+
+
+def _n_incomplete(units: Sequence[UnitResult], outcomes: Sequence[Outcome], explainer: str) -> int:
+    """Scored units some of whose answers are missing because requests failed."""
+    return sum(
+        outcome.is_scored and unit.scores[explainer].n_failed_requests > 0
+        for unit, outcome in zip(units, outcomes, strict=True)
+    )
 
 
 def _is_explained(unit: UnitResult, explainer: str) -> bool:

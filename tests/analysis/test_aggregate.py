@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from statistics import fmean, stdev
 
 import pytest
@@ -7,7 +8,7 @@ from scipy import stats as scipy_stats
 
 from autointerp.analysis.aggregate import summarise
 from autointerp.analysis.values import best_explainer, outcome_of
-from autointerp.records import Status, UnitId
+from autointerp.records import FAILED_REQUESTS, Status, UnitId
 
 from .synthetic import EXPLAINERS, every_kind, run_of, score_of, unit_of
 
@@ -38,6 +39,19 @@ def test_known_counts_of_each_kind(summary: dict) -> None:
     assert counts["explained"] == 7  # not the dead one, not the one whose explanation failed
     assert counts["scored"] == 3
     assert words(summary)["coverage"] == pytest.approx(3 / 9)
+
+
+def test_a_score_whose_requests_failed_in_part_is_counted_as_incomplete(summary: dict) -> None:
+    assert words(summary)["counts"]["incomplete"] == 0
+    results = every_kind()
+    units = list(results.units)
+    place = next(
+        i for i, u in enumerate(units) if "words" in u.scores and u.scores["words"].status == "ok"
+    )
+    score = replace(units[place].scores["words"], details={FAILED_REQUESTS: 2})
+    units[place] = replace(units[place], scores={**units[place].scores, "words": score})
+    counts = words(summarise(replace(results, units=tuple(units))))["counts"]
+    assert (counts["incomplete"], counts["scored"]) == (1, 3)
 
 
 def test_constant_prediction_counts_zero_in_means_and_is_flagged(summary: dict) -> None:

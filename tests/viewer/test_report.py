@@ -123,6 +123,14 @@ def test_tables_have_headers_and_regions_have_names(page: Page) -> None:
     assert page.tags("html") == [{"lang": "en"}]
 
 
+def test_incomplete_scores_are_on_the_page_with_the_remedy() -> None:
+    results = every_kind()
+    summary = summarise(results)
+    summary["sources"]["features"]["explainers"]["words"]["counts"]["incomplete"] = 2
+    page = Page(render_report(results, summary, compare_all(results), ""))
+    assert "of 2 scores some requests failed: autointerp retry" in page.words
+
+
 def test_numbers_and_verdict_of_the_analysis_are_on_the_page(page: Page) -> None:
     results = every_kind()
     words = page.words
