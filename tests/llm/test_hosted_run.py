@@ -66,7 +66,13 @@ def test_the_cache_is_chosen_on_the_command_line(command, tiny_folder, tmp_path,
     from autointerp.cli import app
 
     seen = []
-    monkeypatch.setattr("autointerp.runner.run", lambda config, **_: seen.append(config.llm.cache))
+
+    def run(config, **_):
+        seen.append(config.llm.cache)
+        Path(config.output).mkdir(parents=True, exist_ok=True)
+        (Path(config.output) / "config.yaml").write_text("sources: {neurons: {type: neurons}}\n")
+
+    monkeypatch.setattr("autointerp.runner.run", run)
     config = small_config(tmp_path, tiny_folder)
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))

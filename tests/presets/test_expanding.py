@@ -80,7 +80,7 @@ def test_units_recorded_elsewhere_need_no_corpus():
         ({"preset": ["delphi"]}, "preset: Input should be a valid string"),
         ({"faithful": True}, "`faithful` is of a `preset`"),
         ({"preset": "delphi", "faithful": "yes"}, "faithful: Input should be a valid boolean"),
-        ({"preset": "delphi", "record": [1]}, "record: Input should be a valid dictionary"),
+        ({"preset": "delphi", "record": [1]}, "record: should be a section with keys"),
         ({"preset": "bills2023", "simulator": {"name": []}}, "simulator.name"),
     ],
 )
