@@ -8,6 +8,7 @@ import numpy as np
 
 from autointerp.explainers import ExplainView
 from autointerp.explainers.top_tokens import TopTokens
+from autointerp.llm.driver import Round, relayed
 from autointerp.records import (
     ControlScore,
     Explanation,
@@ -95,7 +96,7 @@ def score_with_controls(
         one = run_one(own)
         steps.append(one if kind in texts else _changed(one, _change(kind, job, seed)))
     together = in_step(steps)
-    found, *others = yield from _each_once(together) if same_tokens else together
+    found, *others = yield from relayed(together, _each_once) if same_tokens else together
     if found.value is None and found.status != Status.CONSTANT_PREDICTION:
         return found
     results = dict(zip(made, others, strict=True))
@@ -129,19 +130,11 @@ def in_step(jobs: Sequence[Steps]) -> Generator[Sequence[Any], Sequence[Any], li
     return [results[place] for place in range(len(jobs))]
 
 
-def _each_once(
-    steps: Generator[Sequence[Any], Sequence[Any], list[Score]],
-) -> Generator[Sequence[Any], Sequence[Any], list[Score]]:
-    """The same steps, with requests that come several times in a round asked once."""
-    answers: list[Any] | None = None
-    while True:
-        try:
-            requests = next(steps) if answers is None else steps.send(answers)
-        except StopIteration as end:
-            return end.value
-        distinct = list(dict.fromkeys(requests))
-        found = dict(zip(distinct, (yield distinct), strict=True))
-        answers = [found[request] for request in requests]
+def _each_once(requests: Sequence[Any]) -> Round:
+    """Requests that come several times in a round are asked once."""
+    distinct = list(dict.fromkeys(requests))
+    found = dict(zip(distinct, (yield distinct), strict=True))
+    return [found[request] for request in requests]
 
 
 def _explanation(job: ScoreJob, kind: str, text: str) -> Explanation:
@@ -182,11 +175,9 @@ def _permuted(parts: list[Simulation], seed: int) -> list[Simulation]:
 
 def _changed(steps: Steps, change: Change) -> Steps:
     """The same job, with every simulation it is sent changed."""
-    answers: Sequence[Any] | None = None
-    while True:
-        try:
-            requests = next(steps) if answers is None else steps.send(answers)
-        except StopIteration as end:
-            return end.value
+
+    def relay(requests: Sequence[Any]) -> Round:
         answers = yield requests
-        answers = [change(parts) for parts in answers]
+        return [change(parts) for parts in answers]
+
+    return relayed(steps, relay)

@@ -48,6 +48,23 @@ T = TypeVar("T")
 Steps = Generator[Sequence[Any], Sequence[Any], T]
 """A job: yields lists of requests of one type, is sent lists of answers, returns its result."""
 
+Round = Generator[Sequence[Any], Sequence[Any], Sequence[Any]]
+"""Yields what is asked in place of some requests, returns their answers."""
+
+
+def relayed(steps: Steps[T], relay: Callable[[Sequence[Any]], Round]) -> Steps[T]:
+    """The same job, the requests and answers of every round passing through `relay`."""
+    answers: Sequence[Any] | None = None
+    try:
+        while True:
+            requests = next(steps) if answers is None else steps.send(answers)
+            answers = yield from relay(requests)
+    except StopIteration as end:
+        return end.value
+    finally:
+        steps.close()
+
+
 Jobs = Mapping[K, Steps[T]] | Iterable[tuple[K, Steps[T]]]
 """Generators by key; as pairs they may be made as they are needed."""
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from autointerp.llm import Response, ResponseStatus
+from autointerp.llm.driver import Round, relayed
 from autointerp.records import FAILED_REQUESTS, Score
 from autointerp.simulators.base import IncompleteSimulations
 
@@ -24,16 +25,13 @@ def noting_failures(steps: Steps) -> Steps:
         steps: of an explanation with all its controls, none of which passes for complete then.
     """
     reasons: list[str] = []
-    answers: Sequence[Any] | None = None
-    try:
-        while True:
-            requests = next(steps) if answers is None else steps.send(answers)
-            answers = yield requests
-            reasons += [why for answer in answers if (why := failure(answer)) is not None]
-    except StopIteration as end:
-        score: Score = end.value
-    finally:
-        steps.close()
+
+    def relay(requests: Sequence[Any]) -> Round:
+        answers = yield requests
+        reasons.extend(why for answer in answers if (why := failure(answer)) is not None)
+        return answers
+
+    score = yield from relayed(steps, relay)
     if not reasons:
         return score
     noted = {FAILED_REQUESTS: len(reasons), "failed_request_reason": reasons[0]}

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from autointerp.records import SCHEMA_VERSION, AutointerpError
 
 _TOP_TOKENS = "statistics.list.element.top_tokens.list.element"
-_SPLIT = [
+_BY_BYTE = [
     *("statistics.list.element.maximum", "statistics.list.element.moments.list.element"),
     *(f"{_TOP_TOKENS}.mean", f"{_TOP_TOKENS}.mean_upper", f"{_TOP_TOKENS}.maximum"),
     *("promoted.list.element.logit", "suppressed.list.element.logit"),
@@ -29,7 +29,7 @@ PARQUET: dict[str, Any] = {
     ],
     "column_encoding": {
         "sequence": "DELTA_BINARY_PACKED",
-        **dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT"),
+        **dict.fromkeys(_BY_BYTE, "BYTE_STREAM_SPLIT"),
     },
     "write_statistics": False,
 }
