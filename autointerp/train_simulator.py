@@ -8,7 +8,7 @@ import torch
 
 from autointerp.config import SimulatorTrainConfig
 from autointerp.records import AutointerpError, content_key
-from autointerp.simulators.reader import ReaderShape, new_reader, save_reader
+from autointerp.simulators.reader import ReaderShape, begin_with, new_reader, save_reader
 from autointerp.simulators.reader_training import (
     ReaderProgress,
     ReaderTraining,
@@ -39,9 +39,18 @@ def train_simulator(
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     _check_same(output / "training.json", config)
-    shape = ReaderShape(config.base, config.n_blocks, config.lora_rank, config.lora_blocks_from)
+    shape = ReaderShape(
+        config.base,
+        config.n_blocks,
+        config.lora_rank,
+        config.lora_blocks_from,
+        left_out=tuple(sorted(set(config.left_out))),
+    )
     torch.manual_seed(config.seed)
-    reader = new_reader(shape).to(choose_device(config.device))
+    reader = new_reader(shape)
+    if config.start_from is not None:
+        begin_with(reader, Path(config.start_from))
+    reader = reader.to(choose_device(config.device))
     folder = embedded_model_folder() if config.base == EMBEDDED_NAME else config.base
     rows = read_rows(
         Path(config.rows), AutoTokenizer.from_pretrained(folder), shape.before, shape.after

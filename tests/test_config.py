@@ -91,7 +91,7 @@ def test_the_example_is_accepted():
         (
             "sources/neurons/type",
             "neuron",
-            ["sources.neurons:", "'neuron'", "'neurons', 'sae', 'di"],
+            ["sources.neurons.type: 'neuron' is no type; did you mean neurons?", "Known here: ne"],
         ),
         (
             "sources/more",
@@ -99,7 +99,11 @@ def test_the_example_is_accepted():
             ["sources.more.type: missing; one of neurons, sae,", "recorded"],
         ),
         ("sources/neurons", "all", ["sources.neurons:", "dictionary", "found 'all'"]),
-        ("sources/neurons", {"type": "neurons"}, ["sources.neurons.hook_point: Field required"]),
+        (
+            "sources/neurons",
+            {"type": "neurons"},
+            ["sources.neurons.hook_point: missing, and needed"],
+        ),
         ("sources", {}, ["sources:", "at least 1 item", "found {}"]),
         ("sources/a b", RUN["sources"]["sae"], ["sources.a b", "match pattern", "found 'a b'"]),
         ("explainers", [], ["explainers:", "at least 1 item", "found []"]),
@@ -140,6 +144,12 @@ def test_a_refusal_names_the_key_the_value_and_what_is_allowed(place, value, sai
         assert part in problem
     # pydantic's own name for the chosen option is no key of the file.
     assert ".neurons.neurons." not in problem and ".sae.sae." not in problem
+
+
+def test_a_needed_key_that_is_mistyped_is_told_of_once():
+    mistyped = {("sorces" if key == "sources" else key): value for key, value in RUN.items()}
+    (problem,) = refusal(mistyped)
+    assert problem.startswith("sorces: unknown key; did you mean sources?")
 
 
 def test_problems_of_a_key_with_several_forms_are_at_the_key_and_not_at_a_type():

@@ -3,7 +3,7 @@
 import difflib
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
@@ -82,27 +82,60 @@ def parse_config(
     try:
         return model.model_validate(data, context={"folder": folder})
     except ValidationError as error:
-        problems = [_problem(dict(detail), model) for detail in error.errors()]
+        problems = _problems([dict(detail) for detail in error.errors()], model)
         raise UsageError(f"{origin}:\n" + "\n".join(f"  {line}" for line in problems)) from None
+
+
+def _problems(details: list[dict[str, Any]], model: type[BaseModel]) -> list[str]:
+    """A line for each; a missing key that was mistyped is told of once, where it was."""
+    meant: set[str] = set()
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            path, current = _follow(model, detail["loc"])
+            meant |= {".".join([*path[:-1], name]) for name in _near(path[-1], _keys(current))}
+    found = [(detail, ".".join(_follow(model, detail["loc"])[0])) for detail in details]
+    return [
+        _problem(detail, model)
+        for detail, where in found
+        if not (detail["type"] == "missing" and where in meant)
+    ]
+
+
+def _keys(annotation: Any) -> list[str]:
+    return sorted(annotation.model_fields) if _is_model(annotation) else []
+
+
+def _near(word: str, known: Sequence[str]) -> list[str]:
+    """What was meant by a mistyped word, if it can be told."""
+    return difflib.get_close_matches(word, known, n=1)
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    near = _near(word, known)
+    return f"; did you mean {near[0]}?" if near else "."
 
 
 def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:
     path, current = _follow(model, detail["loc"])
     where = ".".join(path) or "(the whole file)"
     if detail["type"] == "extra_forbidden":
-        known = sorted(current.model_fields) if _is_model(current) else []
-        near = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        return f"{where}: unknown key{hint} Known here: {', '.join(known)}"
-    if detail["type"] == "union_tag_not_found":
-        tags = [tag for option in _options(current) for tag in _tags(option)]
-        return f"{where}.type: missing; one of {', '.join(tags)}"
+        known = _keys(current)
+        return f"{where}: unknown key{_hint(path[-1], known)} Known here: {', '.join(known)}"
+    if detail["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        tags = [str(tag) for option in _options(current) for tag in _tags(option)]
+        if detail["type"] == "union_tag_not_found":
+            return f"{where}.type: missing; one of {', '.join(tags)}"
+        tag = str(detail["ctx"]["tag"])
+        said = f"{_SHORT.repr(tag)} is no type{_hint(tag, tags)}"
+        return f"{where}.type: {said} Known here: {', '.join(tags)}"
+    if detail["type"] == "missing":
+        return f"{where}: missing, and needed"
     message = _EXPECTED.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
     if detail["type"] == "model_type" and _is_model(current):
         message = f"should be a section with keys of its own ({', '.join(current.model_fields)})"
     if detail["type"] == "string_pattern_mismatch":
         message += ": a letter, then letters, digits, `_`, `.` or `-`"
-    if detail["type"] in ("missing", "value_error"):
+    if detail["type"] == "value_error":
         return f"{where}: {message}"
     # Not `repr`: a few aliases can stand for more text than memory holds.
     return f"{where}: {message}; found {_SHORT.repr(detail['input'])}"

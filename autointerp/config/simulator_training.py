@@ -17,7 +17,11 @@ class SimulatorTrainConfig(Stage):
     output: str
     """Folder of the trained simulator and of its checkpoint."""
     n_blocks: int = Field(default=18, ge=1)
-    """Blocks of the base that are kept, from the first."""
+    """It is made of the base's first so many blocks."""
+    left_out: list[int] = []
+    """Blocks below `n_blocks` that it does without, for speed."""
+    start_from: LocalPath | None = None
+    """Folder of a trained simulator whose weights it begins with, of the blocks it has."""
     lora_rank: int = Field(default=16, ge=1)
     lora_blocks_from: int = Field(default=2, ge=0)
     """First block that is adapted."""

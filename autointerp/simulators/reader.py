@@ -40,7 +40,7 @@ class ReaderShape:
     """The language model it was made from: `smollm2`, or a folder or hub id."""
 
     n_blocks: int
-    """Blocks of the base that are kept, from the first."""
+    """It is made of the base's first so many blocks, those of `left_out` excepted."""
 
     lora_rank: int
     lora_blocks_from: int
@@ -51,6 +51,19 @@ class ReaderShape:
 
     after: str = "\nText: "
     """Stands between the description and the text."""
+
+    left_out: tuple[int, ...] = ()
+    """Blocks below `n_blocks` that it does without: those that it is least the worse for."""
+
+    @property
+    def blocks(self) -> list[int]:
+        """Numbers, in the base, of the blocks it is made of."""
+        return [block for block in range(self.n_blocks) if block not in self.left_out]
+
+    @property
+    def adapted(self) -> list[int]:
+        """Places, among its own blocks, of those with adapters."""
+        return [i for i, block in enumerate(self.blocks) if block >= self.lora_blocks_from]
 
 
 class Reader(nn.Module):
@@ -135,7 +148,7 @@ def new_reader(shape: ReaderShape) -> Reader:
         r=shape.lora_rank,
         lora_alpha=shape.lora_rank,
         target_modules=list(ADAPTED),
-        layers_to_transform=list(range(shape.lora_blocks_from, shape.n_blocks)),
+        layers_to_transform=shape.adapted,
         layers_pattern="layers",
     )
     return Reader(shape, get_peft_model(base, config), width)
@@ -146,15 +159,34 @@ def trainable(reader: Reader) -> dict[str, nn.Parameter]:
     for name, parameter in reader.named_parameters():
         if name.endswith("base_model.model.norm.weight"):
             parameter.requires_grad_(True)
-    return {_stored(name): p for name, p in reader.named_parameters() if p.requires_grad}
+    blocks = reader.shape.blocks
+    return {_stored(name, blocks): p for name, p in reader.named_parameters() if p.requires_grad}
 
 
-def _stored(name: str) -> str:
-    """`layers.2.self_attn.q_proj.A`, `norm.weight`, `head.bias`."""
+def _stored(name: str, blocks: Sequence[int]) -> str:
+    """`layers.2.self_attn.q_proj.A` (block 2 of the base), `norm.weight`, `head.bias`."""
     plain = name.removeprefix("base.base_model.model.")
     for letter in "AB":
         plain = plain.replace(f".lora_{letter}.default.weight", f".{letter}")
-    return plain
+    parts = plain.split(".")
+    if parts[0] == "layers":
+        parts[1] = str(blocks[int(parts[1])])
+    return ".".join(parts)
+
+
+def begin_with(reader: Reader, folder: Path) -> None:
+    """Give a reader that is to be trained the weights of one that was: of the blocks it has.
+
+    Raises:
+        AutointerpError: where the folder holds no reader, or one without some of these weights.
+    """
+    _, tensors = _read(folder)
+    ours = trainable(reader)
+    shapes = {name: tuple(parameter.shape) for name, parameter in ours.items()}
+    _check(folder, shapes, {name: tensors[name] for name in tensors if name in shapes})
+    with torch.no_grad():
+        for name, parameter in ours.items():
+            parameter.copy_(tensors[name])
 
 
 def _base(shape: ReaderShape) -> tuple[Any, int]:
@@ -179,8 +211,14 @@ def _base(shape: ReaderShape) -> tuple[Any, int]:
             f"n_blocks is {shape.n_blocks}, but {shape.base} has {len(base.layers)} blocks, "
             f"adapted from {shape.lora_blocks_from} on"
         )
-    base.layers = base.layers[: shape.n_blocks]
-    base.config.num_hidden_layers = shape.n_blocks
+    if not set(shape.left_out) < set(range(shape.n_blocks)):
+        raise AutointerpError(
+            f"left_out is {list(shape.left_out)}: name some of the blocks 0 to {shape.n_blocks - 1}"
+        )
+    base.layers = nn.ModuleList(base.layers[block] for block in shape.blocks)
+    for place, layer in enumerate(base.layers):
+        layer.self_attn.layer_idx = place  # where keys and values are kept
+    base.config.num_hidden_layers = len(base.layers)
     return base, base.config.hidden_size
 
 
@@ -201,14 +239,7 @@ def load_reader(folder: Path) -> Reader:
     Raises:
         AutointerpError: where the folder holds no reader, or tensors that do not fit it.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        shape = ReaderShape(**json.loads((folder / SHAPE_FILE).read_text(encoding="utf-8")))
-        tensors = load_file(folder / WEIGHTS_FILE)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise AutointerpError(f"{str(folder)!r} holds no simulator: {error}") from error
+    shape, tensors = _read(folder)
     base, width = _base(shape)
     reader = Reader(shape, base, width)
     _check(folder, _expected(reader), tensors)
@@ -218,11 +249,29 @@ def load_reader(folder: Path) -> Reader:
             if name.startswith("head."):
                 reader.get_parameter(name).copy_(tensor)
             elif name.endswith(".A"):
-                weight = base.get_submodule(name.removesuffix(".A")).weight
+                weight = _module(reader, name.removesuffix(".A")).weight
                 weight += tensors[f"{name[:-1]}B"].float() @ tensor
             elif name == "norm.weight":
                 base.norm.weight.copy_(tensor)
     return reader.eval().requires_grad_(False)
+
+
+def _read(folder: Path) -> tuple[ReaderShape, dict[str, Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        stored = json.loads((folder / SHAPE_FILE).read_text(encoding="utf-8"))
+        shape = ReaderShape(**{**stored, "left_out": tuple(stored.get("left_out", ()))})
+        return shape, load_file(folder / WEIGHTS_FILE)
+    except (AttributeError, OSError, ValueError, TypeError, SafetensorError) as error:
+        raise AutointerpError(f"{str(folder)!r} holds no simulator: {error}") from error
+
+
+def _module(reader: Reader, stored: str) -> Any:
+    """The projection of which a stored name speaks: `layers.2.self_attn.q_proj`."""
+    _, block, inside = stored.split(".", 2)
+    return reader.base.layers[reader.shape.blocks.index(int(block))].get_submodule(inside)
 
 
 def _expected(reader: Reader) -> dict[str, tuple[int, ...]]:
@@ -230,10 +279,11 @@ def _expected(reader: Reader) -> dict[str, tuple[int, ...]]:
     shape, base = reader.shape, reader.base
     found = {f"head.{name}": tuple(p.shape) for name, p in reader.head.named_parameters()}
     found["norm.weight"] = tuple(base.norm.weight.shape)
-    for block in range(shape.lora_blocks_from, shape.n_blocks):
-        for name, module in base.layers[block].named_modules():
+    for place in shape.adapted:
+        for name, module in base.layers[place].named_modules():
             if name.rsplit(".", 1)[-1] in ADAPTED:
                 n_out, n_in = module.weight.shape
+                block = shape.blocks[place]
                 found[f"layers.{block}.{name}.A"] = (shape.lora_rank, n_in)
                 found[f"layers.{block}.{name}.B"] = (n_out, shape.lora_rank)
     return found

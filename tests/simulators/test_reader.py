@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import DynamicCache
 
 from autointerp.records import AutointerpError
 from autointerp.simulators.reader import (
@@ -16,6 +17,7 @@ from autointerp.simulators.reader import (
     Reader,
     ReaderShape,
     _base,
+    begin_with,
     load_reader,
     new_reader,
     save_reader,
@@ -110,6 +112,53 @@ def test_a_shape_of_more_blocks_than_the_base_has_is_refused(folder: Path) -> No
     (folder / SHAPE_FILE).write_text(json.dumps({**stored, "n_blocks": 9}))
     with pytest.raises(AutointerpError, match="n_blocks is 9"):
         load_reader(folder)
+
+
+def test_a_block_left_out_is_skipped_and_the_others_keep_their_names(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    whole = new_reader(ReaderShape(str(tiny_folder), 2, lora_rank=2, lora_blocks_from=0))
+    short = new_reader(
+        ReaderShape(str(tiny_folder), 2, lora_rank=2, lora_blocks_from=0, left_out=(0,))
+    )
+    with torch.no_grad():
+        for parameter in trainable(whole).values():
+            parameter += 0.1 * torch.randn_like(parameter)
+    save_reader(whole, tmp_path / "whole", torch.float32)
+    begin_with(short, tmp_path / "whole")
+    save_reader(short, tmp_path / "short", torch.float32)
+    names = set(load_file(tmp_path / "short" / WEIGHTS_FILE))
+    assert "layers.1.mlp.up_proj.A" in names
+    assert not any(name.startswith("layers.0.") for name in names)
+
+    loaded = load_reader(tmp_path / "short")
+    assert loaded.shape.left_out == (0,)
+    text = torch.tensor([[4, 8, 15, 16]])
+    with torch.no_grad():
+        whole.base.base_model.model.layers[0].forward = lambda hidden, *_, **__: hidden
+        want = whole.base(input_ids=text, use_cache=False).last_hidden_state
+        memory = DynamicCache()
+        loaded.base(input_ids=text[:, :2], past_key_values=memory)
+        found = loaded.base(input_ids=text[:, 2:], past_key_values=memory).last_hidden_state
+    torch.testing.assert_close(found, want[:, 2:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("left_out", [[2], [0, 1], ["0"]])
+def test_blocks_left_out_that_are_not_there_or_are_all_are_refused(
+    folder: Path, left_out: list
+) -> None:
+    stored = json.loads((folder / SHAPE_FILE).read_text())
+    (folder / SHAPE_FILE).write_text(json.dumps({**stored, "left_out": left_out}))
+    with pytest.raises(AutointerpError, match="left_out is"):
+        load_reader(folder)
+
+
+def test_a_training_does_not_begin_with_a_reader_that_lacks_weights(
+    tiny_folder: Path, folder: Path
+) -> None:
+    more = new_reader(ReaderShape(str(tiny_folder), 2, lora_rank=2, lora_blocks_from=0))
+    with pytest.raises(AutointerpError, match=r"layers.0.*missing"):
+        begin_with(more, folder)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"base": "x"}', '{"pickle": 1}'])
