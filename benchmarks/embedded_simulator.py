@@ -186,12 +186,13 @@ def beside_prompted(
     return found
 
 
-def speed(simulator: Simulator, answers: Sequence[KnownAnswer], rounds: int = 3) -> dict[str, Any]:
-    """Windows per second of both engines on the same windows, in turns."""
+def speed(simulator: Simulator, answers: Sequence[KnownAnswer], rounds: int = 9) -> dict[str, Any]:
+    """Windows per second of both engines on the same windows, in turns, of units at even
+    distances."""
     prompted = load_simulator("all_at_once")
     rates: dict[str, list[float]] = defaultdict(list)
-    for each in range(rounds + 1):
-        answer = answers[each]
+    for each, place in enumerate(np.linspace(0, len(answers) - 1, rounds + 1).astype(int)):
+        answer = answers[place]
         for name, engine in (("embedded", simulator), ("prompted", prompted)):
             started = time.perf_counter()
             engine.simulate(answer.explanations["true"], answer.tokens)
