@@ -52,8 +52,9 @@ def train_simulator(
         begin_with(reader, Path(config.start_from))
     reader = reader.to(choose_device(config.device))
     folder = embedded_model_folder() if config.base == EMBEDDED_NAME else config.base
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     rows = read_rows(
-        Path(config.rows), AutoTokenizer.from_pretrained(folder), shape.before, shape.after
+        Path(config.rows), tokenizer, shape.before, shape.after, repeats=config.repeats
     )
     settings = ReaderTraining(
         n_steps=config.n_steps,

@@ -1,6 +1,7 @@
 """`autointerp simulator train`: a table of rows becomes a simulator that a run can use."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from autointerp import load_simulator
 from autointerp.config import SimulatorTrainConfig
 from autointerp.records import AutointerpError
 from autointerp.simulators.reader import WEIGHTS_FILE
-from autointerp.simulators.reader_training import ReaderProgress
+from autointerp.simulators.reader_training import ReaderProgress, read_rows
 from autointerp.train_simulator import train_simulator
 
 pytest.importorskip("peft")
@@ -23,6 +24,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """128 descriptions over two windows each; even ids are the strong ones."""
     ids = np.random.default_rng(0).integers(100, 4000, (128, 64)).astype(np.uint16)
     table = {
+        "family": ["word" if i < 3 else "set" for i in range(128)],
         "description": [f"words like number {i}" for i in range(128)],
         "ids": list(ids),
         "levels": list((9 * (ids % 2 == 0)).astype(np.uint8)),
@@ -68,6 +70,17 @@ def test_a_training_may_begin_with_another_one_and_leave_blocks_out(
     for name, tensor in then.items():
         np.testing.assert_allclose(tensor.numpy(), first[name].numpy(), atol=1e-3)
     load_simulator("embedded", model=short).simulate("words", [["one", " two"]])
+
+
+def test_rows_of_a_repeated_family_stand_several_times(rows: Path, tokenizer: Any) -> None:
+    once = read_rows(rows, tokenizer, "", "")
+    found = read_rows(rows, tokenizer, "", "", {"word": 3})
+    first = [*[0] * 3, *[1] * 3, *[2] * 3, *range(3, 128)]
+    assert found.descriptions == [once.descriptions[row] for row in first]
+    np.testing.assert_array_equal(found.texts, once.texts[first])
+    np.testing.assert_array_equal(found.levels, once.levels[first])
+    with pytest.raises(AutointerpError, match="family 'wrd': set, word"):
+        read_rows(rows, tokenizer, "", "", {"wrd": 2})
 
 
 def test_a_folder_with_another_training_is_refused(

@@ -1,6 +1,6 @@
 """Config of the training of a simulator."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ class SimulatorTrainConfig(Stage):
     """The language model it is made from: `smollm2`, a folder or a hub id, of the Llama kind."""
     rows: LocalPath
     """Table of planted concepts: `python datasets/simulator/build.py`."""
+    repeats: dict[str, Annotated[int, Field(ge=1, le=100)]] = {}
+    """How often rows of a family, a column of the table, stand in an epoch; once if not named."""
     output: str
     """Folder of the trained simulator and of its checkpoint."""
     n_blocks: int = Field(default=18, ge=1)

@@ -10,7 +10,7 @@ made longer from what was saved before the fall.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,22 +92,38 @@ class ReaderProgress:
     tokens_per_second: float
 
 
-def read_rows(path: Path, tokenizer: Any, before: str, after: str) -> TrainingRows:
+def read_rows(
+    path: Path,
+    tokenizer: Any,
+    before: str,
+    after: str,
+    repeats: Mapping[str, int] | None = None,
+) -> TrainingRows:
     """Read the table that `datasets/simulator/build.py` makes.
 
+    Args:
+        path: of the table.
+        tokenizer: of the reader's base.
+        before: stands before a description.
+        after: stands behind it.
+        repeats: how often rows of a family are taken; once where it is not named.
+
     Raises:
-        AutointerpError: where the file is no such table.
+        AutointerpError: where the file is no such table, or has no rows of a family named.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=["description", "ids", "levels"])
+        names = ["description", "ids", "levels", *(["family"] if repeats else [])]
+        table = pq.read_table(path, columns=names)
     except (OSError, pa.ArrowException) as error:
         raise AutointerpError(f"{str(path)!r} is no table of training rows: {error}") from error
     n_flat = len(table["ids"][0]) if len(table) else 0
     if not n_flat or n_flat % 32:
         raise AutointerpError(f"{str(path)!r} has no rows of windows of 32 tokens")
+    if repeats:
+        table = table.take(_repeated(path, table["family"].to_pylist(), repeats))
     descriptions = [
         tokenizer(before + text + after, add_special_tokens=False)["input_ids"]
         for text in table["description"].to_pylist()
@@ -119,6 +135,15 @@ def read_rows(path: Path, tokenizer: Any, before: str, after: str) -> TrainingRo
 
     short = [ids[:MAX_DESCRIPTION_TOKENS] for ids in descriptions]
     return TrainingRows(short, windows("ids"), windows("levels"))
+
+
+def _repeated(path: Path, families: Sequence[str], repeats: Mapping[str, int]) -> np.ndarray:
+    """Numbers of the rows to take, those of a repeated family several times."""
+    missing = sorted(set(repeats) - set(families))
+    if missing:
+        known = ", ".join(sorted(set(families)))
+        raise AutointerpError(f"{str(path)!r} has no rows of the family {missing[0]!r}: {known}")
+    return np.repeat(np.arange(len(families)), [repeats.get(name, 1) for name in families])
 
 
 def train_reader(
