@@ -7,7 +7,8 @@ sentences of WordNet, and from plain lists of its words, where rare words are co
 
 Three things are split, so that what is tested was never trained on in any of them: documents by a
 hash of their text, categories by a hash of their name (with all that lies under them), and the
-words of the held-out categories, which are masked wherever a training concept would fire on them.
+words of the held-out categories, which are masked wherever they stand: nothing is trained on them,
+neither that a concept fires there nor that none does.
 The subjects of the known-answer suite are held out by name (`HELD_OUT_ROOTS`, `HELD_OUT_WORDS`),
 and no concept is trained on that a known answer is the same as (`known.py`).
 
@@ -389,6 +390,7 @@ def train_rows(
         if any(covered):
             refused.update(found.name for found in covered if found is not None)
             continue
+        made = tuple(c.hidden(concept, of.cats.masked) for concept in made)
         n_active = int(rng.integers(3, 7)) if len(made) == 1 else 3
         chosen, levels = draw_windows(rng, made[0], texts, pools, n_active)
         if len(made) == 2:  # what the narrow one fires on, then what only the wide one does

@@ -7,7 +7,7 @@ left out (`known.py`), so that what is tested was never trained on.
 import re
 import string
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from wordnet import Synset
@@ -105,6 +105,20 @@ def from_forms(strong: frozenset[str], masked: frozenset[str], level: float = ST
         return np.nan if form in masked else (level if form in strong else 0.0)
 
     return word_levels(level_of)
+
+
+def hidden(concept: Concept, words: frozenset[str]) -> Concept:
+    """The same concept, on whose tokens of some words nothing is trained, strong or silent.
+
+    Were they hidden only where a concept fires on them, they would be trained on as words that are
+    silent under all descriptions.
+    """
+    of_words = word_levels(lambda word: float(word.lower() in words))
+
+    def rule(window: Window) -> np.ndarray:
+        return np.where(of_words(window) > 0, np.nan, concept.rule(window))
+
+    return replace(concept, rule=rule)
 
 
 def combined(how: Callable[[np.ndarray, np.ndarray], np.ndarray], one: Rule, other: Rule) -> Rule:

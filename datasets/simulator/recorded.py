@@ -152,7 +152,7 @@ class Units:
             rng: draws phrasings and windows.
             recorded: what the units do.
             tokens: of the same recording.
-            masked: [n_positions] bool: words that no active unit is trained on.
+            masked: [n_positions] bool: words that nothing is trained on.
             concepts: that units are compared with.
         """
         self.rng, self.recorded, self.tokens, self.masked = rng, recorded, tokens, masked
@@ -311,7 +311,7 @@ class Units:
         top = float(np.quantile(values, TOP_QUANTILE))
         n_tokens = self.recorded.n_tokens
         levels = np.rint(np.minimum(9 * found / top, 9))
-        hidden = (self.masked & (levels > 0)) | ~self.recorded.known
+        hidden = self.masked | ~self.recorded.known
         levels = np.where(hidden, np.nan, levels).reshape(-1, n_tokens)
         said = np.where(hidden, np.nan, told.levels).reshape(-1, n_tokens)
         for _ in range(N_TRIES):

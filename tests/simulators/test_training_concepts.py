@@ -58,6 +58,18 @@ def test_masked_words_count_as_what_the_description_means(builder, known) -> Non
     assert known.covered_by(concept, "relations").name in ("family", "relatives_but_son")
 
 
+def test_nothing_is_trained_on_a_hidden_word_whether_a_concept_fires_there_or_not(builder) -> None:
+    c = builder["concepts"]
+    texts = ("the Dog saw", " a", " cat", " and a doghouse")
+    ends = np.cumsum([len(text) for text in texts])
+    window = c.Window("".join(texts), ends - [len(text) for text in texts], ends, "prose")
+    for expression in ("Dog", "saw", "cat|house"):
+        plain = c.Concept("x", c.matches(expression), ("x",))
+        found = c.hidden(plain, frozenset(["dog", "cat"])).rule(window)
+        assert np.array_equal(np.isnan(found), [True, False, True, False])
+        assert np.array_equal(found[[1, 3]], plain.rule(window)[[1, 3]])
+
+
 def test_other_concepts_are_trained_on(builder, known) -> None:
     c = builder["concepts"]
     for text, expression in (("words ending in -ness", r"\w+ness\b"), ("colons", ":")):
