@@ -215,9 +215,10 @@ def _base(shape: ReaderShape) -> tuple[Any, int]:
         raise AutointerpError(
             f"left_out is {list(shape.left_out)}: name some of the blocks 0 to {shape.n_blocks - 1}"
         )
-    base.layers = nn.ModuleList(base.layers[block] for block in shape.blocks)
-    for place, layer in enumerate(base.layers):
+    kept: list[Any] = [base.layers[block] for block in shape.blocks]
+    for place, layer in enumerate(kept):
         layer.self_attn.layer_idx = place  # where keys and values are kept
+    base.layers = nn.ModuleList(kept)
     base.config.num_hidden_layers = len(base.layers)
     return base, base.config.hidden_size
 
@@ -261,9 +262,9 @@ def _read(folder: Path) -> tuple[ReaderShape, dict[str, Tensor]]:
     from safetensors.torch import load_file
 
     try:
-        stored = json.loads((folder / SHAPE_FILE).read_text(encoding="utf-8"))
-        shape = ReaderShape(**{**stored, "left_out": tuple(stored.get("left_out", ()))})
-        return shape, load_file(folder / WEIGHTS_FILE)
+        stored: Any = json.loads((folder / SHAPE_FILE).read_text(encoding="utf-8"))
+        stored["left_out"] = tuple(stored.get("left_out", ()))
+        return ReaderShape(**stored), load_file(folder / WEIGHTS_FILE)
     except (AttributeError, OSError, ValueError, TypeError, SafetensorError) as error:
         raise AutointerpError(f"{str(folder)!r} holds no simulator: {error}") from error
 
