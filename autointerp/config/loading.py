@@ -1,9 +1,8 @@
 """Reads a YAML file into a config model; says what is wrong in the file's own words."""
 
-import difflib
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
@@ -11,6 +10,7 @@ from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_orig
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from autointerp.names import did_you_mean, meant
 from autointerp.records import UsageError
 
 T = TypeVar("T", bound=BaseModel)
@@ -88,16 +88,16 @@ def parse_config(
 
 def _problems(details: list[dict[str, Any]], model: type[BaseModel]) -> list[str]:
     """A line for each; a missing key that was mistyped is told of once, where it was."""
-    meant: set[str] = set()
-    for detail in details:
-        if detail["type"] == "extra_forbidden":
-            path, current = _follow(model, detail["loc"])
-            meant |= {".".join([*path[:-1], name]) for name in _near(path[-1], _keys(current))}
-    found = [(detail, ".".join(_follow(model, detail["loc"])[0])) for detail in details]
+    found = [(detail, *_follow(model, detail["loc"])) for detail in details]
+    mistyped = [
+        [*path[:-1], meant(path[-1], _keys(current))]
+        for detail, path, current in found
+        if detail["type"] == "extra_forbidden"
+    ]
     return [
-        _problem(detail, model)
-        for detail, where in found
-        if not (detail["type"] == "missing" and where in meant)
+        _problem(detail, path, current)
+        for detail, path, current in found
+        if not (detail["type"] == "missing" and path in mistyped)
     ]
 
 
@@ -105,28 +105,17 @@ def _keys(annotation: Any) -> list[str]:
     return sorted(annotation.model_fields) if _is_model(annotation) else []
 
 
-def _near(word: str, known: Sequence[str]) -> list[str]:
-    """What was meant by a mistyped word, if it can be told."""
-    return difflib.get_close_matches(word, known, n=1)
-
-
-def _hint(word: str, known: Sequence[str]) -> str:
-    near = _near(word, known)
-    return f"; did you mean {near[0]}?" if near else "."
-
-
-def _problem(detail: dict[str, Any], model: type[BaseModel]) -> str:
-    path, current = _follow(model, detail["loc"])
+def _problem(detail: dict[str, Any], path: list[str], current: Any) -> str:
     where = ".".join(path) or "(the whole file)"
     if detail["type"] == "extra_forbidden":
         known = _keys(current)
-        return f"{where}: unknown key{_hint(path[-1], known)} Known here: {', '.join(known)}"
+        return f"{where}: unknown key{did_you_mean(path[-1], known)} Known here: {', '.join(known)}"
     if detail["type"] in ("union_tag_not_found", "union_tag_invalid"):
         tags = [str(tag) for option in _options(current) for tag in _tags(option)]
         if detail["type"] == "union_tag_not_found":
             return f"{where}.type: missing; one of {', '.join(tags)}"
         tag = str(detail["ctx"]["tag"])
-        said = f"{_SHORT.repr(tag)} is no type{_hint(tag, tags)}"
+        said = f"{_SHORT.repr(tag)} is no type{did_you_mean(tag, tags)}"
         return f"{where}.type: {said} Known here: {', '.join(tags)}"
     if detail["type"] == "missing":
         return f"{where}: missing, and needed"

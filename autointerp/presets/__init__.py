@@ -8,7 +8,6 @@ What the config says itself comes before what the preset says: sections are merg
 the language model. `docs/presets/` has a page for each.
 """
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from copy import deepcopy
@@ -19,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from autointerp.names import did_you_mean
 from autointerp.records import UsageError
 
 _FOLDER = Path(__file__).parent
@@ -76,8 +76,7 @@ def load_preset(name: str) -> Preset:
         UsageError: where there is none of that name.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(str(name), PRESETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
+        hint = did_you_mean(str(name), PRESETS)
         raise UsageError(f"there is no preset {name!r}{hint} Known are {', '.join(PRESETS)}")
     text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     found = yaml.safe_load(text)

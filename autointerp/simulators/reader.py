@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from autointerp.records import AutointerpError
@@ -36,6 +37,8 @@ _NEVER = -1e9
 class ReaderShape:
     """What a reader is made of besides its weights."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
     base: str
     """The language model it was made from: `smollm2`, or a folder or hub id."""
 
@@ -53,7 +56,7 @@ class ReaderShape:
     """Stands between the description and the text."""
 
     left_out: tuple[int, ...] = ()
-    """Blocks below `n_blocks` that it does without: those that it is least the worse for."""
+    """Blocks below `n_blocks` that it does without, for speed."""
 
     @property
     def blocks(self) -> list[int]:
@@ -64,6 +67,9 @@ class ReaderShape:
     def adapted(self) -> list[int]:
         """Places, among its own blocks, of those with adapters."""
         return [i for i, block in enumerate(self.blocks) if block >= self.lora_blocks_from]
+
+
+_SHAPE = TypeAdapter(ReaderShape)
 
 
 class Reader(nn.Module):
@@ -206,7 +212,8 @@ def _base(shape: ReaderShape) -> tuple[Any, int]:
     base: Any = getattr(model, "model", None)
     if not hasattr(base, "layers"):
         raise AutointerpError(f"{shape.base!r} has no `model.layers`: take a Llama-like base")
-    if not shape.lora_blocks_from <= shape.n_blocks <= len(base.layers):
+    n_blocks = shape.n_blocks
+    if not (0 <= shape.lora_blocks_from <= n_blocks and 1 <= n_blocks <= len(base.layers)):
         raise AutointerpError(
             f"n_blocks is {shape.n_blocks}, but {shape.base} has {len(base.layers)} blocks, "
             f"adapted from {shape.lora_blocks_from} on"
@@ -262,10 +269,15 @@ def _read(folder: Path) -> tuple[ReaderShape, dict[str, Tensor]]:
     from safetensors.torch import load_file
 
     try:
-        stored: Any = json.loads((folder / SHAPE_FILE).read_text(encoding="utf-8"))
-        stored["left_out"] = tuple(stored.get("left_out", ()))
-        return ReaderShape(**stored), load_file(folder / WEIGHTS_FILE)
-    except (AttributeError, OSError, ValueError, TypeError, SafetensorError) as error:
+        shape = _SHAPE.validate_json((folder / SHAPE_FILE).read_bytes())
+        return shape, load_file(folder / WEIGHTS_FILE)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        place = ".".join(map(str, wrong["loc"])) or SHAPE_FILE
+        raise AutointerpError(
+            f"{str(folder)!r} holds no simulator: {place}: {wrong['msg']}"
+        ) from error
+    except (OSError, SafetensorError) as error:
         raise AutointerpError(f"{str(folder)!r} holds no simulator: {error}") from error
 
 
