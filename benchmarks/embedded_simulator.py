@@ -10,7 +10,7 @@ mean pooled Pearson correlation with the truth under the true, a broader, a narr
 unrelated explanation, and under the true explanations of five other units (`shuffled`).
 `categories`: WordNet categories of `datasets/simulator/held_out.parquet`, whose words no training
 concept fired on, in documents that were not trained on, under their own name and another's.
-`speed`: windows per second beside the prompted engine on the same windows.
+`speed`: windows per second beside the prompted engine on the same windows, both in `--dtype`.
 
 Beside it: `similarity`, the cosine of description and word by a sentence model; `token_lookup`, the
 mean per token on the unit's `explain` windows (it needs no words, and sees the unit); `prompted`,
@@ -186,10 +186,12 @@ def beside_prompted(
     return found
 
 
-def speed(simulator: Simulator, answers: Sequence[KnownAnswer], rounds: int = 9) -> dict[str, Any]:
-    """Windows per second of both engines on the same windows, in turns, of units at even
-    distances."""
-    prompted = load_simulator("all_at_once")
+def speed(
+    simulator: Simulator, answers: Sequence[KnownAnswer], dtype: str, rounds: int = 9
+) -> dict[str, Any]:
+    """Windows per second of both engines in one dtype on the same windows, in turns, of units at
+    even distances."""
+    prompted = load_simulator("all_at_once", dtype=dtype)
     rates: dict[str, list[float]] = defaultdict(list)
     for each, place in enumerate(np.linspace(0, len(answers) - 1, rounds + 1).astype(int)):
         answer = answers[place]
@@ -210,7 +212,11 @@ def speed(simulator: Simulator, answers: Sequence[KnownAnswer], rounds: int = 9)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="folder of another trained simulator")
-    parser.add_argument("--dtype", default="auto", help="of the embedded simulator")
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        help="of the embedded simulator, and of the prompted one under speed",
+    )
     parser.add_argument("--mass-floor", type=float, help="tokens below are missing")
     parser.add_argument("--prompted", type=int, help="also SmolLM2, prompted, on so many units")
     parser.add_argument("--parts", default="answers,categories,baselines,speed")
@@ -235,7 +241,7 @@ def main() -> None:
     if options.prompted:
         found["beside_prompted"] = beside_prompted(simulator, answers, options.prompted)
     if "speed" in parts:
-        found["speed"] = speed(simulator, answers)
+        found["speed"] = speed(simulator, answers, options.dtype)
     print(json.dumps(found, indent=1))
 
 
