@@ -64,6 +64,8 @@ def train_simulator(
         warmup_steps=config.warmup_steps,
         active_weight=config.active_weight,
         correlation_weight=config.correlation_weight,
+        pair_every=config.pair_every,
+        pair_margin=config.pair_margin,
         bfloat16=config.bfloat16,
         seed=config.seed,
     )

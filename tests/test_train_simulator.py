@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from autointerp import load_simulator
 from autointerp.config import SimulatorTrainConfig
 from autointerp.records import AutointerpError
 from autointerp.simulators.reader import WEIGHTS_FILE
-from autointerp.simulators.reader_training import ReaderProgress, read_rows
+from autointerp.simulators.reader_training import ReaderProgress, pair_loss, read_rows
 from autointerp.train_simulator import train_simulator
 
 pytest.importorskip("peft")
@@ -81,6 +82,41 @@ def test_rows_of_a_repeated_family_stand_several_times(rows: Path, tokenizer: An
     np.testing.assert_array_equal(found.levels, once.levels[first])
     with pytest.raises(AutointerpError, match="family 'wrd': set, word"):
         read_rows(rows, tokenizer, "", "", {"wrd": 2})
+
+
+def test_a_step_on_pairs_wants_the_right_description_above_the_other() -> None:
+    levels = torch.tensor([[[9, 0, 0, 0, 255]], [[9, 9, 0, 0, 255]]])
+
+    def telling(*rows: list[int]) -> torch.Tensor:
+        return 50.0 * torch.nn.functional.one_hot(torch.tensor([[row] for row in rows]), 11)
+
+    both = float(np.corrcoef([9, 0, 0, 0], [9, 9, 0, 0])[0, 1])
+    right = pair_loss(telling([9, 0, 0, 0, 5], [9, 9, 0, 0, 1]), levels, 0.5)
+    swapped = pair_loss(telling([9, 9, 0, 0, 1], [9, 0, 0, 0, 5]), levels, 0.5)
+    alike = pair_loss(telling([9, 9, 0, 0, 1], [9, 9, 0, 0, 5]), levels, 0.5)
+    assert float(right) == pytest.approx(0.5 - 1 + both, abs=1e-5)
+    assert float(swapped) == pytest.approx(0.5 + 1 - both, abs=1e-5)
+    assert float(alike) == pytest.approx(0.5, abs=1e-5)
+    silent = torch.zeros_like(levels)
+    assert float(pair_loss(telling([9, 0, 0, 0, 0], [0, 0, 0, 0, 0]), silent, 0.5)) == 0
+
+
+def test_pairs_are_rows_of_the_same_windows_under_other_words(
+    rows: Path, tiny_folder: Path, tmp_path: Path, tokenizer: Any
+) -> None:
+    with pytest.raises(AutointerpError, match="have 0 pairs: leave out `pair_every`"):
+        train_simulator(config(rows, tiny_folder, tmp_path / "none", pair_every=2))
+    table = pq.read_table(rows)
+    ids = table["ids"].to_pylist()
+    twins = pa.array([ids[i - i % 2] for i in range(len(ids))], table["ids"].type)
+    path = tmp_path / "twins.parquet"
+    pq.write_table(table.set_column(2, "ids", twins), path)
+    found = read_rows(path, tokenizer, "", "", {"word": 2}).pairs()
+    assert found.tolist() == [1, 5, *range(7, 131, 2)]  # rows 0 to 2 stand twice
+    paired = train_simulator(config(path, tiny_folder, tmp_path / "paired", pair_every=2))
+    plain = train_simulator(config(path, tiny_folder, tmp_path / "plain"))
+    first, then = load_file(plain / WEIGHTS_FILE), load_file(paired / WEIGHTS_FILE)
+    assert any(not torch.equal(first[name], then[name]) for name in first)
 
 
 def test_a_folder_with_another_training_is_refused(

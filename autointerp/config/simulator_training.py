@@ -37,6 +37,11 @@ class SimulatorTrainConfig(Stage):
     """Weight of tokens above level 0 in the cross-entropy."""
     correlation_weight: float = Field(default=0.5, ge=0)
     """Weight of 1 - mean correlation beside the cross-entropy."""
+    pair_every: int = Field(default=0, ge=0)
+    """Every so-manyth step is on pairs, two rows after one another with the same windows: the right
+    description is to correlate better than the other one. 0: no such step."""
+    pair_margin: float = Field(default=0.25, ge=0, le=2)
+    """By how much, in a step on pairs."""
     bfloat16: bool = True
     """Matrix products in bfloat16; what is trained stays in float32."""
     device: str = "auto"

@@ -4,6 +4,9 @@
 
 The cross-entropy takes levels as classes, active tokens weighted up; r is the pooled Pearson
 correlation over the texts of one description, the number that the simulator will be scored by.
+A step on pairs adds how far r of the right description falls short of a margin over r of the
+other's, where two rows have the same texts: a concept and a part of it, say.
+
 The learning rate rises, stays, and falls to nothing over the last steps, so that a training can be
 made longer from what was saved before the fall.
 """
@@ -50,11 +53,21 @@ class ReaderTraining:
     correlation_weight: float = 0.5
     """λ."""
 
+    pair_every: int = 0
+    """Every so-manyth step is on pairs; 0: none."""
+
+    pair_margin: float = 0.25
+
     bfloat16: bool = True
     """The base's weights and the products in bfloat16; what is trained stays in float32."""
 
     seed: int = 0
     checkpoint_seconds: float = 120.0
+
+    @property
+    def step_pairs(self) -> int:
+        """How many pairs a step on pairs takes."""
+        return max(1, self.batch_rows // 2)
 
     def rate(self, step: int) -> float:
         """Learning rate at a step."""
@@ -77,6 +90,14 @@ class TrainingRows:
 
     levels: np.ndarray
     """[n_rows, n_texts, n_tokens] uint8: 0 … 9, 10 for "does not say", 255 for unknown."""
+
+    def pairs(self) -> np.ndarray:
+        """[n] first of two rows after one another with the same texts and other descriptions."""
+        same = (self.texts[1:] == self.texts[:-1]).all((1, 2))
+        return np.array(
+            [i for i in np.flatnonzero(same) if self.descriptions[i] != self.descriptions[i + 1]],
+            dtype=np.int64,
+        )
 
 
 @dataclass(frozen=True)
@@ -156,11 +177,15 @@ def train_reader(
     """Train in place, continuing from `checkpoint` where there is one.
 
     Raises:
-        AutointerpError: where there are fewer rows than a pool holds, or the loss is not finite.
+        AutointerpError: where there are fewer rows than a pool holds, fewer pairs than a step on
+            them takes, or the loss is not finite.
     """
     if len(rows.descriptions) < POOL:
         raise AutointerpError(f"{len(rows.descriptions)} rows are fewer than {POOL}: make more")
     parameters = trainable(reader)
+    pairs = rows.pairs() if settings.pair_every else np.zeros(0, np.int64)
+    if settings.pair_every and len(pairs) < settings.step_pairs:
+        raise AutointerpError(f"the rows have {len(pairs)} pairs: leave out `pair_every`")
     if settings.bfloat16:
         for parameter in reader.parameters():
             if not parameter.requires_grad:
@@ -188,7 +213,9 @@ def train_reader(
             order = batches_of(lengths, settings.batch_rows, settings.seed, epoch)
         for group in optimiser.param_groups:
             group["lr"] = settings.rate(step)
-        sums += _step(reader, rows, order[step % per_epoch], settings, parameters, optimiser)
+        paired = settings.pair_every > 0 and step % settings.pair_every == 0
+        chosen = _drawn(pairs, settings, step) if paired else order[step % per_epoch]
+        sums += _step(reader, rows, chosen, settings, parameters, optimiser, paired=paired)
         step += 1
         now = time.monotonic()
         if step % REPORT_STEPS == 0 or step == settings.n_steps:
@@ -223,6 +250,13 @@ def batches_of(lengths: np.ndarray, batch_rows: int, seed: int, epoch: int) -> l
     return found
 
 
+def _drawn(pairs: np.ndarray, settings: ReaderTraining, step: int) -> np.ndarray:
+    """Rows of the pairs drawn for a step, the two of a pair after one another."""
+    generator = np.random.default_rng((settings.seed, step, 1))
+    first = generator.choice(pairs, settings.step_pairs, replace=False)
+    return np.stack([first, first + 1], 1).reshape(-1)
+
+
 def _step(
     reader: Reader,
     rows: TrainingRows,
@@ -230,6 +264,8 @@ def _step(
     settings: ReaderTraining,
     parameters: Mapping[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
+    *,
+    paired: bool,
 ) -> np.ndarray:
     """One step; cross-entropy, sum and number of correlations, tokens."""
     device = reader.head.weight.device
@@ -239,6 +275,8 @@ def _step(
         logits = reader([rows.descriptions[i] for i in chosen], texts)
     entropy, correlation, n = losses(logits.float(), levels, settings.active_weight)
     loss = entropy + settings.correlation_weight * (1 - correlation)
+    if paired:
+        loss = loss + pair_loss(logits.float(), levels, settings.pair_margin)
     if not math.isfinite(float(loss.detach())):
         raise AutointerpError("the loss is not finite: lower `learning_rate`")
     optimiser.zero_grad()
@@ -267,19 +305,48 @@ def losses(logits: Tensor, levels: Tensor, active_weight: float) -> tuple[Tensor
     )
     entropy = (per_token * weight.flatten()).sum() / weight.sum()
 
+    r, varied = _correlations(_expected(logits), levels)
+    if not bool(varied.any()):
+        return entropy, entropy.detach() * 0 + 1, 0
+    return entropy, r[varied].mean(), int(varied.sum())
+
+
+def pair_loss(logits: Tensor, levels: Tensor, margin: float) -> Tensor:
+    """How far the right description falls short of `margin` over the other one of its pair.
+
+    Args:
+        logits: [n_rows, n_texts, n_tokens, n_classes] float32, of pairs of rows after one another.
+        levels: [n_rows, n_texts, n_tokens] int64.
+        margin: wanted difference of two correlations with the levels of a row: of what its own
+            description tells, and of what the other one tells.
+
+    Returns:
+        Mean over rows with an active token; 0 where there is none.
+    """
+    expected = _expected(logits)
+    own, varied = _correlations(expected, levels)
+    other, _ = _correlations(expected.unflatten(0, (-1, 2)).flip(1).flatten(0, 1), levels)
+    short = (margin - own + other).clamp_min(0) * varied
+    return short.sum() / varied.sum().clamp_min(1)
+
+
+def _expected(logits: Tensor) -> Tensor:
+    """Expected level of every token, [n_rows, n_texts * n_tokens]."""
     p = logits[..., :N_LEVELS].softmax(-1)
     steps = torch.arange(N_LEVELS, dtype=p.dtype, device=p.device)
-    expected = (p * steps).sum(-1).flatten(1)
-    inside = (known & (levels < N_LEVELS)).flatten(1).to(p.dtype)
-    truth = target.flatten(1).to(p.dtype)
+    return (p * steps).sum(-1).flatten(1)
+
+
+def _correlations(expected: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Pearson correlation of expected and true levels of each row, and whether it has one."""
+    inside = (levels < N_LEVELS).flatten(1).to(expected.dtype)
+    truth = levels.flatten(1).to(expected.dtype)
     n = inside.sum(1).clamp_min(1)
     x = (expected - ((expected * inside).sum(1) / n)[:, None]) * inside
     y = (truth - ((truth * inside).sum(1) / n)[:, None]) * inside
     varied = (y.pow(2).sum(1) > 1e-6) & (inside.sum(1) > 1)
-    if not bool(varied.any()):
-        return entropy, entropy.detach() * 0 + 1, 0
     r = (x * y).sum(1) / (x.pow(2).sum(1).clamp_min(1e-6) * y.pow(2).sum(1).clamp_min(1e-6)).sqrt()
-    return entropy, r[varied].mean(), int(varied.sum())
+    return r, varied
 
 
 def _restore(path: Path, parameters: Mapping[str, nn.Parameter], optimiser: Any) -> int:
