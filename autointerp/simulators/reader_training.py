@@ -57,6 +57,7 @@ class ReaderTraining:
     """Every so-manyth step is on pairs; 0: none."""
 
     pair_margin: float = 0.25
+    """Wanted difference of the two correlations."""
 
     bfloat16: bool = True
     """The base's weights and the products in bfloat16; what is trained stays in float32."""
