@@ -1,4 +1,4 @@
-"""`autointerp simulator …`: train a small model that simulates."""
+"""`autointerp simulator …`: train small models that simulate, and average two of them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,5 +43,24 @@ def train(
                 ),
             )
         print(f"trained: {folder}; use it with `simulator: {{name: embedded, model: {folder}}}`")
+
+    guarded(work)
+
+
+@simulator_app.command("mean")
+def mean(
+    first: Annotated[Path, typer.Argument(help="Folder of a trained simulator.")],
+    second: Annotated[Path, typer.Argument(help="Another of the same shape and beginning.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder to write.")],
+    share: Annotated[float, typer.Option("--share", help="Of the second in the mean.")] = 0.5,
+) -> None:
+    """The mean of two simulators' weights: often better than either, at the cost of one."""
+    from autointerp.cli import guarded
+
+    def work() -> None:
+        from autointerp.simulators.reader import save_mean
+
+        save_mean(first, second, share, output)
+        print(f"written: {output}; use it with `simulator: {{name: embedded, model: {output}}}`")
 
     guarded(work)

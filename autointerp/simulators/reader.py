@@ -237,7 +237,44 @@ def save_reader(reader: Reader, folder: Path, dtype: torch.dtype = torch.float16
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: p.detach().to(dtype).contiguous() for name, p in trainable(reader).items()}
     save_file(tensors, folder / WEIGHTS_FILE)
-    text = json.dumps(asdict(reader.shape), indent=1)
+    _write_shape(reader.shape, folder)
+
+
+def save_mean(first: Path, second: Path, share: float, output: Path) -> None:
+    """Write the reader whose weights are the mean of two of one shape, tensor by tensor.
+
+    Means of weights are often better than either end where both trainings have one beginning
+    (Wortsman et al. 2022, "Model soups"). Adapters are averaged by factors.
+
+    Args:
+        share: of the second, between 0 and 1.
+
+    Raises:
+        AutointerpError: where a folder holds no reader, or the two are of different shapes.
+    """
+    from safetensors.torch import save_file
+
+    if not 0 <= share <= 1:
+        raise AutointerpError(f"the share of the second is {share}: give one between 0 and 1")
+    (shape, ours), (other, theirs) = _read(first), _read(second)
+    if shape != other:
+        named = zip(asdict(shape).items(), asdict(other).values(), strict=True)
+        differ = (f"{name} {mine} and {its}" for (name, mine), its in named if mine != its)
+        raise AutointerpError(
+            f"{str(first)!r} and {str(second)!r} have no mean: {', '.join(differ)}"
+        )
+    _check(second, {name: tuple(tensor.shape) for name, tensor in ours.items()}, theirs)
+    mean = {
+        name: torch.lerp(tensor.float(), theirs[name].float(), share).to(tensor.dtype).contiguous()
+        for name, tensor in ours.items()
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    save_file(mean, output / WEIGHTS_FILE)
+    _write_shape(shape, output)
+
+
+def _write_shape(shape: ReaderShape, folder: Path) -> None:
+    text = json.dumps(asdict(shape), indent=1)
     (folder / SHAPE_FILE).write_text(text + "\n", encoding="utf-8")
 
 

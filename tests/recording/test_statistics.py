@@ -179,4 +179,9 @@ def test_bounds_of_means_still_enclose_after_they_are_rounded_to_float32() -> No
     apart = lower < upper
     assert (low[apart] <= lower[apart]).all() and (high[apart] >= upper[apart]).all()
     assert (low[~apart] == high[~apart]).all()
-    assert low == pytest.approx(lower, rel=2e-7) and high == pytest.approx(upper, rel=2e-7)
+    assert low == pytest.approx(lower, rel=2e-7)
+    assert high[~apart] == pytest.approx(upper[~apart], rel=2e-7)
+    assert high[apart] == pytest.approx(upper[apart], rel=2**-11)
+    # A number and its successor, at the seam of two powers of two.
+    seam = float(np.nextafter(np.float32(2), np.float32(0)))
+    assert float32_bounds(np.array([seam]), np.array([2.0]))[1].tolist() == [2.0]

@@ -20,6 +20,7 @@ from autointerp.simulators.reader import (
     begin_with,
     load_reader,
     new_reader,
+    save_mean,
     save_reader,
     trainable,
 )
@@ -230,3 +231,28 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tiny_folder: Path, tmp_p
 def test_a_base_that_is_not_there_is_named() -> None:
     with pytest.raises(AutointerpError, match="/nowhere"):
         _base(ReaderShape("/nowhere", 2, 2, 0))
+
+
+def test_a_mean_lies_between_two_readers(folder: Path, tmp_path: Path) -> None:
+    ours = load_file(folder / WEIGHTS_FILE)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / SHAPE_FILE).write_bytes((folder / SHAPE_FILE).read_bytes())
+    theirs = {name: torch.randn_like(tensor) for name, tensor in ours.items()}
+    save_file(theirs, tmp_path / "other" / WEIGHTS_FILE)
+    save_mean(folder, tmp_path / "other", 0.25, tmp_path / "mean")
+    found = load_file(tmp_path / "mean" / WEIGHTS_FILE)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(found[name], 0.75 * tensor + 0.25 * theirs[name])
+    assert load_reader(tmp_path / "mean").shape == load_reader(folder).shape
+    with pytest.raises(AutointerpError, match="between 0 and 1"):
+        save_mean(folder, tmp_path / "other", 1.5, tmp_path / "mean")
+
+
+def test_readers_of_two_shapes_have_no_mean(
+    folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    wider = ReaderShape(str(tiny_folder), n_blocks=2, lora_rank=4, lora_blocks_from=1)
+    save_reader(new_reader(wider), tmp_path / "wider")
+    with pytest.raises(AutointerpError, match="no mean: lora_rank 2 and 4"):
+        save_mean(folder, tmp_path / "wider", 0.5, tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()
