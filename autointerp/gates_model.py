@@ -63,7 +63,7 @@ def recorded() -> Recorded:
     store = RunStore(folder / "run")
     try:
         units = [summary.unit for summary in store.units(SOURCE)]
-        sequences = {one.sequence_id: one for one in store.read_sequences()[0]}
+        sequences = {one.sequence_id: one for one in store.read_sequences()}
         return Recorded(folder, planted, config, tuple(store.read_units(units)), sequences)
     finally:
         store.close()

@@ -68,7 +68,8 @@ def gather(run: "Run") -> RunResults:
         )
         for unit in run.units.chosen
     )
-    sequences, texts = run.store.read_sequences()
+    shown = {record.window.sequence_id for one in results for record in one.record.records}
+    spans = {name: run.store.sequence(name) for name in sorted(shown)}
     frame = run.config.units.min_active_documents
     return RunResults(
         name=run.config.name,
@@ -86,8 +87,8 @@ def gather(run: "Run") -> RunResults:
             }
             for name, units in run.units.summaries.items()
         },
-        sequence_texts=texts,
-        char_spans={s.sequence_id: (s.char_starts, s.char_ends) for s in sequences},
+        sequence_texts=run.store.read_facts(shown),
+        char_spans={name: (one.char_starts, one.char_ends) for name, one in spans.items()},
         provenance=provenance(run),
         config=run.config.model_dump(mode="json"),
         ledger=tuple(run.store.ledger_totals()),

@@ -84,18 +84,11 @@ def judge_of(run: "Run", scorer: JudgedScorer) -> Judge:
 def live_subject(run: "Run") -> LiveSubject:
     """The run's subjects and sources, ready to be asked; loaded when they are."""
     corpus = run.config.corpus
-    ids: dict[str, Any] = {}
-
-    def sequence_of(name: str) -> Sequence[int]:
-        if not ids:
-            ids.update({one.sequence_id: one.token_ids for one in run.store.read_sequences()[0]})
-        return ids[name]
-
     return LiveSubject(
         run.parts.sources.get,
         run.parts.subject,
         run.units.maxima.__getitem__,
-        sequence_of,
+        lambda name: run.store.sequence(name).token_ids.tolist(),
         bos=corpus.bos if corpus else "auto",
         n_masked_start=corpus.n_masked_start if corpus else 1,
     )

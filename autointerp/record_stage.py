@@ -56,7 +56,7 @@ def _record_pass(
 
     assert run.config.corpus is not None
     reader = run.parts.subject(subject)
-    sequences, _ = run.store.read_sequences(reader.tokenizer_name)
+    sequences = run.store.read_sequences(reader.tokenizer_name)
     settings, record = run.config.corpus, run.config.record
     try_dictionaries(sources, reader, sequences, run.store, run.reporter)
     size = range_size(

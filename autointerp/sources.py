@@ -133,7 +133,7 @@ def _fitted(
     kept = load_fitted(path, key)
     if kept is not None:
         return kept
-    sequences, _ = store.read_sequences(subject.tokenizer_name)
+    sequences = store.read_sequences(subject.tokenizer_name)
     n_known = subject.model.get_input_embeddings().weight.shape[0]
     chosen = sequences_to_fit(sequences, n_known, settings.fit_tokens)
     reporter.stage("fit", sum(int((~s.masked).sum()) for s in chosen), "tokens")

@@ -75,10 +75,10 @@ def test_subjects_with_different_tokenizers_share_documents_and_splits(
     assert run(both, until="record") is None
     names = {name: work.parts.subject(name).tokenizer_name for name in both.subjects}
     store = RunStore(both.output or "")
-    tables = {name: store.read_sequences(key)[0] for name, key in names.items()}
+    tables = {name: store.read_sequences(key) for name, key in names.items()}
     splits = [{s.document_id: s.split for s in tables[name]} for name in names]
     assert len(splits[0]) == 60 and splits[0] == splits[1]
-    assert len({s.sequence_id for s in store.read_sequences()[0]}) == sum(map(len, tables.values()))
+    assert len({s.sequence_id for s in store.read_sequences()}) == sum(map(len, tables.values()))
     for name, sequences in tables.items():
         tokenizer = work.parts.subject(name).tokenizer
         document = work.parts.corpus.documents.get(sequences[0].document_id)
@@ -120,8 +120,7 @@ def test_two_subjects_of_one_tokenizer_share_its_sequences(
     alone = small_config(tmp_path, tiny_folder, output=str(tmp_path / "alone"))
     run(alone, until="corpus")
     ids = [
-        [s.sequence_id for s in RunStore(c.output or "").read_sequences()[0]]
-        for c in (config, alone)
+        [s.sequence_id for s in RunStore(c.output or "").read_sequences()] for c in (config, alone)
     ]
     assert ids[0] == ids[1]
 

@@ -182,7 +182,8 @@ def test_two_files_may_use_one_documents_name(tmp_path: Path) -> None:
         "test",
     )
     run(config, until="record")
-    sequences, facts = RunStore(config.output or "").read_sequences()
+    store = RunStore(config.output or "")
+    sequences, facts = store.read_sequences(), store.read_facts()
     vocabulary = RunStore(config.output or "").read_vocabulary()
     assert len(sequences) == 6
     for sequence in sequences:

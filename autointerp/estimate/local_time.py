@@ -28,7 +28,7 @@ def estimate_seconds(run: "Run") -> float | None:
     share, _ = blocks_read(run)
     seconds = 0.0
     if not all(is_recorded(run, name) for name in run.parts.sources):
-        sequences, _ = run.store.read_sequences()
+        sequences = run.store.read_sequences()
         seconds += sum(len(s.token_ids) for s in sequences) * full * share * RECORDING_OVERHEAD
     n_units = n_units_of(run)
     n_scores = n_units * len(run.config.explainers)

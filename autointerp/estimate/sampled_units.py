@@ -52,7 +52,7 @@ class SampledUnits:
         source = next(iter(run.parts.sources.values()), None)
         if run.store.corpus_key() == run.corpus_stage.key:
             name = None if source is None else run.parts.subject(source.subject).tokenizer_name
-            return run.store.read_sequences(name)[0]
+            return run.store.read_sequences(name)
         from autointerp.recording.corpus import sequences_of_corpus
 
         assert run.config.corpus is not None and source is not None

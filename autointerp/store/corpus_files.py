@@ -5,7 +5,7 @@ table of sequences and a vocabulary. On disk ids count on from one vocabulary to
 one list spells them all; a reader who asks for one table gets ids as its tokenizer gives them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from autointerp.records import AutointerpError, Sequence, Split
-from autointerp.store.files import batched, read_table, stamped, write_table
+from autointerp.records import SPLITS, AutointerpError, Sequence
+from autointerp.store.files import batched, check_schema, read_table, stamped, write_table
 from autointerp.store.rows import CORPUS_SCHEMA
 
 _ROWS_AT_ONCE = 512
+
+_NAMES = ("tokenizer", "sequence_id", "document_id", "split")
+_PER_TOKEN: dict[str, Any] = {
+    "token_ids": np.int32,
+    "masked": bool,
+    "char_starts": np.int32,
+    "char_ends": np.int32,
+}
+_FACTS = ("text", "document_name", "kind")
+
+_WRITTEN: dict[str, Any] = {
+    "compression": "zstd",
+    "use_dictionary": [
+        *("tokenizer", "document_id", "document_name", "kind", "split"),
+        "token_ids.list.element",
+    ],
+    "column_encoding": dict.fromkeys(
+        ("char_starts.list.element", "char_ends.list.element"), "DELTA_BINARY_PACKED"
+    ),
+}
+"""Five bytes a token of English or code."""
 
 DocumentFacts = tuple[str, str, str]
 """Text, name and kind of a document."""
@@ -59,7 +80,7 @@ def write_corpus_files(
     path = folder / "corpus.parquet"
     partial = path.with_name(f".{path.name}.partial")
     schema = stamped(CORPUS_SCHEMA, key)
-    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(partial, schema, **_WRITTEN) as writer:
         for rows in batched(_rows(tables, facts), _ROWS_AT_ONCE):
             writer.write_table(pa.Table.from_pylist(rows, schema))
     partial.replace(path)
@@ -92,10 +113,8 @@ def _rows(
         offset += len(table.vocabulary)
 
 
-def read_sequences(
-    folder: Path, name: str | None = None
-) -> tuple[list[Sequence], dict[str, dict[str, str]]]:
-    """Sequences in corpus order, and for each id its `text`, `document_name` and `kind`.
+def read_sequences(folder: Path, name: str | None = None) -> list[Sequence]:
+    """Sequences in corpus order, about 20 bytes a token.
 
     Args:
         name: of one tokenizer: its sequences alone, in its own ids; all if left out, in ids of the
@@ -103,23 +122,50 @@ def read_sequences(
     """
     offset, _ = (0, 0) if name is None else _span(folder, name)
     sequences: list[Sequence] = []
+    splits = {str(split): split for split in SPLITS}
+    for rows in _rows_of(folder, [*_NAMES, *_PER_TOKEN]):
+        names = (rows[column].to_pylist() for column in _NAMES)
+        arrays = (_pieces(rows[column], dtype) for column, dtype in _PER_TOKEN.items())
+        for row in zip(*names, *arrays, strict=True):
+            tokenizer, sequence_id, document_id, split, ids, *spans = row
+            if name in (None, tokenizer):
+                ids -= np.int32(offset)
+                sequences.append(Sequence(sequence_id, document_id, splits[split], ids, *spans))
+    return sequences
+
+
+def read_facts(folder: Path, wanted: Collection[str] | None = None) -> dict[str, dict[str, str]]:
+    """For the id of each sequence its `text`, `document_name` and `kind`.
+
+    Args:
+        wanted: ids of sequences; all if left out.
+    """
     facts: dict[str, dict[str, str]] = {}
-    for row in read_table(folder / "corpus.parquet").to_pylist():
-        if name is not None and row["tokenizer"] != name:
-            continue
-        sequences.append(
-            Sequence(
-                row["sequence_id"],
-                row["document_id"],
-                Split(row["split"]),
-                np.asarray(row["token_ids"], np.int32) - np.int32(offset),
-                np.asarray(row["masked"], bool),
-                np.asarray(row["char_starts"], np.int32),
-                np.asarray(row["char_ends"], np.int32),
-            )
-        )
-        facts[row["sequence_id"]] = {k: row[k] for k in ("text", "document_name", "kind")}
-    return sequences, facts
+    for rows in _rows_of(folder, ["sequence_id", *_FACTS]):
+        for row in rows.to_pylist():
+            sequence_id = row.pop("sequence_id")
+            if wanted is None or sequence_id in wanted:
+                facts[sequence_id] = row
+    return facts
+
+
+def _rows_of(folder: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Some rows of `corpus.parquet` at a time: the corpus may be longer than memory as rows."""
+    path = folder / "corpus.parquet"
+    check_schema(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(_ROWS_AT_ONCE, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        said = str(error).partition("\n")[0]
+        raise AutointerpError(f"{path} is damaged ({said}): remove it, run again") from error
+
+
+def _pieces(column: pa.ListArray, dtype: Any) -> list[np.ndarray]:
+    """The list of every row, as views of one array of this process."""
+    ends = np.cumsum(column.value_lengths().to_numpy(zero_copy_only=False))
+    flat = np.array(column.flatten().to_numpy(zero_copy_only=False), dtype)
+    return np.split(flat, ends[:-1])
 
 
 def read_vocabulary(folder: Path, name: str | None = None) -> list[str]:

@@ -14,7 +14,7 @@ what is read back, rounding included, so that they can be recomputed exactly.
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -210,16 +210,18 @@ class RunStore:
         """
         corpus_files.write_corpus_files(self.folder, key, tables, facts)
 
-    def read_sequences(
-        self, tokenizer: str | None = None
-    ) -> tuple[list[Sequence], dict[str, dict[str, str]]]:
-        """Sequences in corpus order, and for each id its `text`, `document_name`, `kind`.
+    def read_sequences(self, tokenizer: str | None = None) -> list[Sequence]:
+        """Sequences in corpus order.
 
         Args:
             tokenizer: `Subject.tokenizer_name`: its sequences alone, in its own ids. All if left
                 out, in ids of the joined vocabulary.
         """
         return corpus_files.read_sequences(self.folder, tokenizer)
+
+    def read_facts(self, wanted: Collection[str] | None = None) -> dict[str, dict[str, str]]:
+        """For the ids of these sequences, or of all, `text`, `document_name` and `kind`."""
+        return corpus_files.read_facts(self.folder, wanted)
 
     def read_vocabulary(self, tokenizer: str | None = None) -> list[str]:
         """Text of every token id: of one tokenizer, or of all, joined."""
@@ -333,10 +335,14 @@ class RunStore:
         """Look sequences up there: the whole corpus need not be held to read units."""
         self._index = (sequences, vocabulary)
 
+    def sequence(self, sequence_id: str) -> Sequence:
+        """One sequence; the corpus is read once."""
+        return self._sequence_index()[0][sequence_id]
+
     def _sequence_index(self) -> tuple[Mapping[str, Sequence], list[str]]:
         if not hasattr(self, "_index"):
-            sequences, _ = self.read_sequences()
-            self._index = ({s.sequence_id: s for s in sequences}, self.read_vocabulary())
+            sequences = {one.sequence_id: one for one in self.read_sequences()}
+            self._index = (sequences, self.read_vocabulary())
         return self._index
 
     def _read_unit(

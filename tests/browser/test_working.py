@@ -18,7 +18,7 @@ def test_a_window_tried_again_has_the_activations_that_were_recorded(real_client
     """The whole document is tried, so that its tokens stand where they stood."""
     folder = real_client.browser.run.folder
     store = RunStore(folder)
-    sequences, facts = store.read_sequences()
+    sequences, facts = store.read_sequences(), store.read_facts()
     units = [s.unit for s in store.units("neurons") if s.maximum > 0]
     first = {s.sequence_id: s for s in sequences if int(s.char_starts.min()) == 0}
     for record in next(store.read_units(units[:1])).records:

@@ -41,6 +41,6 @@ def planted_run(tmp_path_factory: pytest.TempPathFactory) -> PlantedRun:
     store = RunStore(folder)
     units = [unit.unit for unit in store.units("latents")]
     records = list(store.read_units(units))
-    sequences = {s.sequence_id: s for s in store.read_sequences()[0]}
+    sequences = {s.sequence_id: s for s in store.read_sequences()}
     store.close()
     return PlantedRun(folder, records, sequences)
