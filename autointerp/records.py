@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,26 @@ class AutointerpError(Exception):
 
 class UsageError(AutointerpError):
     """The command or config cannot work as given: nothing was started. Exit code 2."""
+
+
+def refuse_text(value: object, wanted: str) -> None:
+    """Refuse a string where a list is meant, whose letters would be taken one by one.
+
+    Args:
+        value: what was given.
+        wanted: what to give instead, such as "texts as a list".
+    """
+    if isinstance(value, str | bytes):
+        raise AutointerpError(f"{value!r:.80} is a string: give {wanted}")
+
+
+def whole_number(value: object, name: str, lowest: int) -> int:
+    """A number of Python or numpy as an int; an `AutointerpError` for any other, or a lower one."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < lowest:
+        raise AutointerpError(
+            f"{name} must be a whole number of at least {lowest}, not {value!r:.80}"
+        )
+    return int(value)
 
 
 class Status(StrEnum):
@@ -94,22 +115,27 @@ class UnitId:
 
     def __post_init__(self) -> None:
         if self.polarity not in (1, -1):
-            raise ValueError(f"polarity must be +1 or -1, not {self.polarity}")
-        if self.index < 0:
-            raise ValueError(f"unit index must not be negative, not {self.index}")
+            raise AutointerpError(f"a unit's polarity must be +1 or -1, not {self.polarity}")
+        if type(self.index) is not int or self.index < 0:
+            object.__setattr__(self, "index", whole_number(self.index, "a unit's index", 0))
         if not self.source or "/" in self.source:
-            raise ValueError(f"unit source name must be non-empty and hold no '/': {self.source!r}")
+            raise AutointerpError(
+                f"the name of a unit's source must be non-empty and hold no '/': {self.source!r}"
+            )
 
     def __str__(self) -> str:
         return f"{self.source}/{self.index}{'-' if self.polarity < 0 else ''}"
 
     @classmethod
-    def parse(cls, text: str) -> "UnitId":
-        """Read `source/index`, `source/index+` or `source/index-`.
+    def parse(cls, unit: "str | UnitId") -> "UnitId":
+        """Read `source/index`, `source/index+` or `source/index-`; a unit is returned as it is.
 
         Raises:
             AutointerpError: where the text has another form.
         """
+        if isinstance(unit, UnitId):
+            return unit
+        text = str(unit)
         match = _UNIT_ID.match(text.strip())
         if match is None or int(match["index"]) > _MAX_INDEX:
             shown = text if len(text) <= 80 else text[:80] + "…"

@@ -8,7 +8,7 @@ import numpy as np
 from autointerp.config import RunConfig
 from autointerp.lazy_records import LazyRecords
 from autointerp.parts import Parts
-from autointerp.records import AutointerpError, UnitId, UnitRecord
+from autointerp.records import AutointerpError, UnitId, UnitRecord, refuse_text
 from autointerp.selection import stratified_sample
 from autointerp.store import RunStore, UnitSummary
 
@@ -17,8 +17,13 @@ class RunUnits:
     """All recorded units of a run's sources, and the chosen ones."""
 
     def __init__(
-        self, config: RunConfig, parts: Parts, store: RunStore, names: Sequence[str] | None
+        self,
+        config: RunConfig,
+        parts: Parts,
+        store: RunStore,
+        names: Sequence[UnitId | str] | None,
     ) -> None:
+        refuse_text(names, "units as a list, such as ['features/317']")
         self.config = config
         self.parts = parts
         self.store = store
@@ -102,7 +107,7 @@ class RunUnits:
 
     # ------------------------------------------------------------------ by name
 
-    def _named(self, names: Sequence[str]) -> tuple[UnitId, ...]:
+    def _named(self, names: Sequence[UnitId | str]) -> tuple[UnitId, ...]:
         """Units by name, each once; one of an unknown source is refused."""
         units = tuple(dict.fromkeys(UnitId.parse(text) for text in names))
         for unit in units:
@@ -111,7 +116,7 @@ class RunUnits:
                 raise AutointerpError(f"unit {unit}: there is no source but {known}")
         return units
 
-    def _existing(self, names: Sequence[str]) -> tuple[UnitId, ...]:
+    def _existing(self, names: Sequence[UnitId | str]) -> tuple[UnitId, ...]:
         """Units by name, each once; one that was not recorded is refused."""
         units = self._named(names)
         for unit in units:

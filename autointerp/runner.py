@@ -44,7 +44,7 @@ def run(
     *,
     reporter: Reporter | None = None,
     until: str = "report",
-    units: Sequence[str] | None = None,
+    units: Sequence[UnitId | str] | None = None,
 ) -> RunResults | None:
     """Run all stages, or go on where an earlier call stopped.
 
@@ -52,7 +52,7 @@ def run(
         config: what to do; its folder is `config.output`, or `results/NAME`.
         reporter: hears of stages and progress.
         until: the last stage to do, one of `STAGES`.
-        units: these units (`source/index`) instead of the config's.
+        units: these units (`UnitId`, or `source/index`) instead of the config's.
 
     Returns:
         The results, or `None` where an earlier stage was the last.
@@ -60,6 +60,10 @@ def run(
     Raises:
         AutointerpError: for what the user can mend; what was finished before stays.
     """
+    if not isinstance(config, RunConfig):
+        raise AutointerpError(
+            f"{config!r:.80} is not a run's config: load it with autointerp.load_config first"
+        )
     if until not in STAGES:
         raise AutointerpError(f"there is no stage {until!r}; stages are {', '.join(STAGES)}")
     return Run(config, reporter or Silent(), units).execute(until)
@@ -70,7 +74,7 @@ async def run_async(
     *,
     reporter: Reporter | None = None,
     until: str = "report",
-    units: Sequence[str] | None = None,
+    units: Sequence[UnitId | str] | None = None,
 ) -> RunResults | None:
     """As `run`, without blocking the event loop it is awaited in: it works in a thread."""
     return await asyncio.to_thread(run, config, reporter=reporter, until=until, units=units)
@@ -81,7 +85,7 @@ def run_folder(config: RunConfig) -> Path:
     return Path(config.output or Path("results") / config.name)
 
 
-def output_folder(config: RunConfig, units: Sequence[str] | None) -> Path:
+def output_folder(config: RunConfig, units: Sequence[UnitId | str] | None) -> Path:
     """Where tables and page go: the run's folder, or one of their own for units asked for singly.
 
     So that looking at one unit does not replace the page of the whole run.
@@ -96,7 +100,9 @@ def output_folder(config: RunConfig, units: Sequence[str] | None) -> Path:
 class Run:
     """One execution of one config. `run()` is the way in."""
 
-    def __init__(self, config: RunConfig, reporter: Reporter, units: Sequence[str] | None) -> None:
+    def __init__(
+        self, config: RunConfig, reporter: Reporter, units: Sequence[UnitId | str] | None
+    ) -> None:
         config = with_labels(config, run_folder(config))
         self.config = config
         self.reporter = reporter

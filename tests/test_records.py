@@ -45,8 +45,22 @@ def test_what_is_no_unit_is_refused_with_an_example(text):
 
 @pytest.mark.parametrize("parts", [("a", 1, 0), ("a", 1, 2), ("a", -1), ("", 1), ("a/b", 1)])
 def test_impossible_units_cannot_be_made(parts):
-    with pytest.raises(ValueError, match=r"must|hold"):
+    with pytest.raises(AutointerpError, match=r"must|hold"):
         UnitId(*parts)
+
+
+@pytest.mark.parametrize("index", [7.5, 7.0, "7", True, None, np.float32(7)])
+def test_an_index_that_is_no_whole_number_is_refused(index):
+    with pytest.raises(AutointerpError, match="a unit's index must be a whole number of at least"):
+        UnitId("features", index)
+
+
+def test_a_numpy_index_is_the_same_unit_and_a_unit_is_its_own_name():
+    unit = UnitId("features", np.int64(7))  # pyright: ignore
+    assert unit == UnitId("features", 7) and type(unit.index) is int
+    assert UnitId.parse(unit) is unit
+    with pytest.raises(AutointerpError, match="'7' is not a unit"):
+        UnitId.parse(7)  # pyright: ignore
 
 
 def test_units_sort_by_source_and_index():

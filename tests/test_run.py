@@ -183,6 +183,23 @@ def test_one_unit_is_explained_on_request(finished: Any) -> None:
     assert sum(control.name == "shuffled" for control in controls) == 2
     assert (Path(config.output) / "report.html").read_bytes() == page
     assert (Path(config.output) / "units" / "neurons.3-" / "report.html").exists()
+    again = run(config, units=[unit.unit])
+    assert again is not None
+    assert [one.scores for one in again.units] == [unit.scores]
+
+
+@pytest.mark.parametrize(
+    ("given", "units", "says"),
+    [
+        ("run.yaml", None, "'run.yaml' is not a run's config: load it with"),
+        (None, "neurons/3", "'neurons/3' is a string: give units as a list"),
+    ],
+)
+def test_what_is_no_config_and_what_is_no_list_of_units_is_refused(
+    given: Any, units: Any, says: str, finished: Any
+) -> None:
+    with pytest.raises(AutointerpError, match=says):
+        autointerp.run(given or finished[0], units=units)
 
 
 def test_a_unit_that_does_not_exist_is_named(finished: Any) -> None:

@@ -40,6 +40,9 @@ How = Literal["add", "clamp", "scale", "replace"]
 Strength = float | Tensor
 """One number for all texts, or [n_texts]."""
 
+Units = UnitId | str | Sequence[UnitId | str]
+"""One unit or several, also as `source/index`."""
+
 
 @dataclass(frozen=True)
 class Intervention:
@@ -87,7 +90,7 @@ class Intervention:
     def add(
         cls,
         source: UnitSource,
-        units: UnitId | Sequence[UnitId],
+        units: Units,
         strength: Strength,
         maximum: float | Sequence[float],
         positions: Positions = "all",
@@ -99,7 +102,7 @@ class Intervention:
     def clamp(
         cls,
         source: UnitSource,
-        units: UnitId | Sequence[UnitId],
+        units: Units,
         strength: Strength,
         maximum: float | Sequence[float],
         positions: Positions = "all",
@@ -111,7 +114,7 @@ class Intervention:
     def scale(
         cls,
         source: UnitSource,
-        units: UnitId | Sequence[UnitId],
+        units: Units,
         factor: Strength,
         positions: Positions = "all",
     ) -> "Intervention":
@@ -122,7 +125,7 @@ class Intervention:
     def ablate(
         cls,
         source: UnitSource,
-        units: UnitId | Sequence[UnitId],
+        units: Units,
         to: float | Sequence[float] | Tensor = 0.0,
         positions: Positions = "all",
     ) -> "Intervention":
@@ -147,7 +150,7 @@ class Intervention:
     def resample(
         cls,
         source: UnitSource,
-        units: UnitId | Sequence[UnitId],
+        units: Units,
         pool: Tensor,
         seed: int = 0,
         positions: Positions = "all",
@@ -357,8 +360,8 @@ def _check_writes(source: UnitSource) -> None:
         raise AutointerpError(f"{source.name}: its units write nothing: none can be intervened on")
 
 
-def _units(units: UnitId | Sequence[UnitId]) -> tuple[UnitId, ...]:
-    return (units,) if isinstance(units, UnitId) else tuple(units)
+def _units(units: Units) -> tuple[UnitId, ...]:
+    return tuple(map(UnitId.parse, [units] if isinstance(units, UnitId | str) else units))
 
 
 def _levels(maximum: float | Sequence[float]) -> tuple[float, ...]:

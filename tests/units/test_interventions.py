@@ -271,6 +271,12 @@ def test_each_text_may_have_a_strength_of_its_own_in_generation_too(tiny_subject
     assert together[0] == subject.generate([TEXTS[0]], sampling)[0]
 
 
+@pytest.mark.parametrize("units", ["f/2", ["f/2"], UnitId("f", 2), [UnitId("f", 2)]])
+def test_units_may_be_given_by_name(units, tiny_subject):
+    source = latents(tiny_subject("llama"))
+    assert Intervention.clamp(source, units, 1.0, 2.0).units == (UnitId("f", 2),)
+
+
 def test_units_that_do_not_exist_are_refused_by_name(tiny_subject):
     source = latents(tiny_subject("llama"))
     with pytest.raises(AutointerpError, match="other/1"):
@@ -279,6 +285,8 @@ def test_units_that_do_not_exist_are_refused_by_name(tiny_subject):
         Intervention.scale(source, UnitId("f", 24), 2.0)
     with pytest.raises(AutointerpError, match="f/2- does not exist"):
         Intervention.scale(source, UnitId("f", 2, -1), 2.0)
+    with pytest.raises(AutointerpError, match="'two' is not a unit"):
+        Intervention.scale(source, "two", 2.0)
     source.sae.W_dec = source.sae.W_dec[:0]
     with pytest.raises(AutointerpError, match="hold no decoder"):
         Intervention.scale(source, UnitId("f", 2), 2.0)
