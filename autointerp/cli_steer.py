@@ -3,12 +3,12 @@
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 if TYPE_CHECKING:
-    from autointerp.steering import LogitChange, Steering
+    from autointerp.steering import LogitChange, SteerHow, Steering
 
 RunOption = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's folder, such as results/demo, or a config.")
@@ -78,8 +78,6 @@ def steer(
         from autointerp.steering import DEFAULT_PROMPTS, DEFAULT_STRENGTHS, load_unit
         from autointerp.steering import steer as steer_unit
 
-        if how not in ("clamp", "add", "scale", "ablate"):
-            raise UsageError(f"--how {how!r} is not one of clamp, add, scale, ablate")
         if positions not in ("all", "prompt", "new", "last"):
             raise UsageError(f"--positions {positions!r} is not one of all, prompt, new, last")
         if strength and (kl is not None or how == "ablate"):
@@ -91,7 +89,7 @@ def steer(
             what,
             prompt or DEFAULT_PROMPTS,
             strength or DEFAULT_STRENGTHS,
-            how=how,
+            how=cast("SteerHow", how),
             positions=positions,
             kl=kl,
             sampling=Sampling(tokens, temperature, top_p, seed),

@@ -5,13 +5,15 @@ same random numbers; and what the intervention does to the logits after the prom
 has been written yet.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from autointerp.config import RunConfig, load_config
-from autointerp.records import AutointerpError, UnitId, UsageError
+from autointerp.records import AutointerpError, UnitId, UsageError, refuse_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,12 +92,12 @@ class SteeredUnit:
     """Largest activation in `explain`; 0 where it is not known."""
 
 
-def load_unit(run: str | Path, unit: str, maximum: float | None = None) -> SteeredUnit:
+def load_unit(run: str | Path, unit: str | UnitId, maximum: float | None = None) -> SteeredUnit:
     """A unit of a run with its source and subject, ready to be steered.
 
     Args:
         run: folder of a run, or a config.
-        unit: `source/index`, `source/index-`.
+        unit: a `UnitId`, or `source/index`, `source/index-`.
         maximum: activation that strengths are multiples of; the recorded one if left out.
 
     Raises:
@@ -179,15 +181,15 @@ def steer(
         n_tokens: tokens named at each end of the logit changes.
 
     Raises:
-        AutointerpError: where a prompt is empty, or strengths are multiples of a maximum that is
-            not known.
+        AutointerpError: where `how`, a prompt or a strength cannot be used, or strengths are
+            multiples of a maximum that is not known.
     """
     import torch
 
     from autointerp.subject import Sampling
     from autointerp.subject.generation import text_ids
 
-    _check(what, prompts, how)
+    _check(what, prompts, strengths, how)
     subject, sampling = what.subject, sampling or Sampling()
     ids = [text_ids(subject, prompt) for prompt in prompts]
     edit = _edit(what, how, positions)
@@ -215,10 +217,21 @@ def steer(
     return Steering(what.unit, how, edit.write_at, maximum, tuple(strengths), tuple(found))
 
 
-def _check(what: SteeredUnit, prompts: Sequence[str], how: SteerHow) -> None:
-    if not prompts or not all(prompt for prompt in prompts):
+def _check(
+    what: SteeredUnit, prompts: Sequence[str], strengths: Sequence[float], how: SteerHow
+) -> None:
+    if how not in get_args(SteerHow):
+        raise UsageError(f"how={how!r} is not one of {', '.join(get_args(SteerHow))}")
+    refuse_text(prompts, "prompts as a list of texts")
+    refuse_text(strengths, "strengths as a list of numbers")
+    if not prompts:
+        raise UsageError("there is no prompt: give at least one text")
+    if not all(prompts):
         raise UsageError("a prompt is empty: give at least one word, such as --prompt 'I think'")
-    if how in ("clamp", "add") and what.maximum <= 0:
+    for strength in strengths:
+        if not isinstance(strength, Real) or not math.isfinite(strength):
+            raise UsageError(f"a strength must be a finite number, not {strength!r:.80}")
+    if how in ("clamp", "add") and not 0 < what.maximum < math.inf:
         raise UsageError(
             f"the largest activation of {what.unit}, which strengths are multiples of, is not "
             "known, or it never fired in the explain split: record the run first (autointerp "

@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from autointerp.cli import app
-from autointerp.records import UsageError
+from autointerp.records import AutointerpError, UsageError
 from autointerp.runner import run
 from autointerp.steering import load_unit, steer
 from autointerp.subject import Sampling
@@ -50,7 +50,8 @@ def steered(*arguments: str):
 @pytest.mark.parametrize("source", ["features", "neurons"])
 def test_a_sweep_gives_what_each_strength_alone_gives(source, finished):
     unit = living(finished, source)
-    what = load_unit(finished, str(unit.unit))
+    what = load_unit(finished, unit.unit)
+    assert what.unit == load_unit(finished, str(unit.unit)).unit == unit.unit
     assert what.maximum == pytest.approx(unit.maximum)
     sampling = Sampling(max_new_tokens=5, temperature=1.0, seed=3)
     prompts, strengths = ["the old stone", "rain"], (0.0, 1.0, 20.0)
@@ -117,6 +118,25 @@ def test_mistakes_are_one_line_that_says_what_to_do(arguments, says, finished):
     result = steered(*given)
     assert result.exit_code in (1, 2) and "Traceback" not in result.output
     assert says in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"how": "ablation"}, "how='ablation' is not one of clamp, add, scale, ablate"),
+        ({"strengths": [1.0, float("nan")]}, "a strength must be a finite number, not nan"),
+        ({"strengths": [float("inf")], "how": "scale"}, "a finite number, not inf"),
+        ({"strengths": ["1"]}, "a finite number, not '1'"),
+        ({"strengths": "1"}, "'1' is a string: give strengths as a list"),
+        ({"prompts": "The"}, "'The' is a string: give prompts as a list"),
+        ({"prompts": []}, "there is no prompt"),
+        ({"prompts": ["rain", ""]}, "a prompt is empty"),
+    ],
+)
+def test_what_cannot_be_steered_by_is_refused(given, says, finished):
+    what = load_unit(finished, living(finished, "features").unit)
+    with pytest.raises(AutointerpError, match=says):
+        steer(what, **given)
 
 
 def test_a_unit_that_never_fired_needs_a_maximum(finished):
