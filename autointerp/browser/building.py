@@ -25,6 +25,7 @@ from autointerp.browser.schema import (
 from autointerp.progress import Reporter
 from autointerp.records import AutointerpError, Status, UnitId
 from autointerp.store.files import batched, check_schema
+from autointerp.store.sequence_numbers import has_numbers, numbers_path
 
 BATCH = 2000
 N_BINS = 40
@@ -133,6 +134,7 @@ class _Builder:
 
     def build(self) -> None:
         """All tables, then their indexes."""
+        self._check_records()
         self._meta()
         n = self._units()
         n_explained = self._results()
@@ -159,6 +161,32 @@ class _Builder:
             "INSERT INTO views VALUES (?, ?, ?)",
             [(view, place, scorer) for (place, scorer), view in self.views.items()],
         )
+
+    def _check_records(self) -> None:
+        """Refuse records of which a part is missing; a folder of tables alone has none, and opens.
+
+        Raises:
+            AutointerpError: naming the file that a page of a unit would lack.
+        """
+        records = self.folder / "records"
+        recorded = [
+            source
+            for source in self.sources
+            if (self.folder / "results.sqlite").exists() or any(records.glob(f"{source}.*parquet"))
+        ]
+        needed = [
+            records / f"{s}{kind}" for s in recorded for kind in (".statistics.parquet", ".parquet")
+        ]
+        needed += [
+            numbers_path(records, source)
+            for source in recorded
+            if has_numbers(records / f"{source}.parquet")
+        ]
+        if recorded:
+            needed += [self.folder / name for name in ("corpus.parquet", "vocabulary.parquet")]
+        for path in needed:
+            if not path.exists():
+                check_schema(path)
 
     # ------------------------------------------------------------------ units
 

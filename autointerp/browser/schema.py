@@ -8,8 +8,8 @@ sequences  the corpus by sequence id, so that a unit is read without all of it
 counts, distributions   per view and source: what the list says of all its units
 """
 
-INDEX_VERSION = 1
-"""Raise when the tables change: an older index is made anew."""
+INDEX_VERSION = 2
+"""Raise when the tables or what is refused change: an older index is made anew."""
 
 FILE = "browser.sqlite"
 

@@ -93,7 +93,9 @@ class UnitPage:
 
     unit: UnitId
     density: float
-    maximum: float
+    maximum: float | None
+    """Largest activation in `explain`; `None` where the folder holds no records."""
+
     status: Status
     lines: list[dict[str, Any]]
     splits: list[dict[str, Any]]
@@ -128,14 +130,14 @@ def unit_page(
         every_window: all of them.
     """
     record = stored.record
-    maximum = record.explain_maximum() if record else stored.facts.maximum or 0.0
+    maximum = record.explain_maximum() if record else stored.facts.maximum
     result = _result(run, stored)
     groups, n_hidden, shown, scale = _groups(
-        run, stored, explainer, split, maximum, every_window=every_window
+        run, stored, explainer, split, every_window=every_window
     )
     explain = record.statistics.get(Split.EXPLAIN) if record else None
     statuses = {Status(row["status"]) for row in stored.rows}
-    dead = maximum <= 0 and (record is not None or stored.facts.maximum == 0)
+    dead = maximum is not None and maximum <= 0
     return UnitPage(
         unit=stored.facts.unit,
         density=stored.facts.density,
@@ -283,12 +285,12 @@ def _groups(
     stored: Stored,
     explainer: str,
     split: Split,
-    maximum: float,
     *,
     every_window: bool,
 ) -> tuple[list[Group], int, str, LevelScale | None]:
     if stored.record is None:
         return [], 0, "", None
+    maximum = stored.record.explain_maximum()
     simulations = stored.simulations.get(explainer, ()) if split is Split.TEST else ()
     windows = scored_windows(stored.record)
     if len(simulations) != len(windows):

@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autointerp.browser.app import Browser
 from autointerp.browser.building import is_current, pack_tokens, unpack_tokens
 from autointerp.browser.codes import unit_code, unit_of_code
 from autointerp.browser.opened import OpenedRun
+from autointerp.browser.security import Access
 from autointerp.progress import Silent
 from autointerp.records import AutointerpError, UnitId
 from autointerp.store import RunStore
 
+from .client import PORT, Client
 from .synthetic_run import write_run
 
 
@@ -108,6 +111,35 @@ def test_units_that_nobody_explained_are_listed_too(real_folder: Path) -> None:
     assert opened.has_recorded_view
     assert opened.signed == {"neurons", "directions"}
     opened.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("records/features.statistics.parquet", "records/features.parquet"),
+        *("records/features.sequences.parquet", "corpus.parquet", "vocabulary.parquet"),
+    ],
+)
+def test_a_run_that_lacks_a_part_of_its_records_is_refused_by_its_name(
+    folder: Path, name: str
+) -> None:
+    OpenedRun(folder, Silent()).close()
+    (folder / name).unlink()
+    with pytest.raises(AutointerpError, match=f"{name} does not exist: run the stage"):
+        OpenedRun(folder, Silent())
+
+
+def test_tables_shared_without_records_show_what_is_missing_as_missing(folder: Path) -> None:
+    shutil.rmtree(folder / "records")
+    for name in ("results.sqlite", "corpus.parquet", "vocabulary.parquet"):
+        (folder / name).unlink()
+    opened = OpenedRun(folder, Silent())
+    answer = Client(Browser(opened, Access(PORT))).get("/unit/features/1")
+    opened.close()
+    assert answer.status == 200
+    assert "strongest activation in the explain split –" in answer.text
+    assert "0.00</p>" not in answer.text and "No window of this split" not in answer.text
+    assert "The windows are not in this folder" in answer.text
 
 
 def test_codes_of_units_are_their_order_and_can_be_read_back() -> None:
