@@ -365,6 +365,8 @@ def import_records(
         found, config = start_from_records(file, folder)
         windows = sum(len(unit.records) for unit in found.units)
         print(f"{len(found.units)} units, {windows} windows, {len(found.texts)} documents")
+        if found.n_negative:
+            print(f"{found.n_negative} activations below 0 were taken as 0")
         for line in found.rejected[:10]:
             print(f"refused: {printable(line)}", file=sys.stderr)
         if len(found.rejected) > 10:
@@ -511,6 +513,10 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "none yet"
 
 
+READER_LEFT = 141
+"""Exit code where nobody reads any more what is printed, as after `| head`: 128 and SIGPIPE."""
+
+
 def _guarded(work: Callable[[], None]) -> None:
     """Run a command; one clear line for what the user can mend, never a traceback."""
     import sqlite3
@@ -526,6 +532,8 @@ def _guarded(work: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         raise typer.Exit(1) from None
+    except BrokenPipeError:
+        raise typer.Exit(READER_LEFT) from None
     except (OSError, sqlite3.Error) as error:
         print(f"autointerp: {printable(_said(error))}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -579,7 +587,15 @@ def main() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", module=r"transformers|torch|gguf")
-    app()
+    try:
+        app()
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is left unwritten would be complained about when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(READER_LEFT)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,8 @@ def test_two_files_may_use_one_documents_name(tmp_path: Path) -> None:
     for sequence in sequences:
         tokens = "".join(vocabulary[i] for i in sequence.token_ids)
         assert facts[sequence.sequence_id]["text"] == tokens
+    one = sequences[2].sequence_id
+    assert store.read_facts({one, "of no sequence"}) == {one: facts[one]}
 
 
 def test_an_edited_config_is_not_written_over(tmp_path: Path) -> None:
@@ -243,3 +245,17 @@ def test_text_of_parquet_that_is_not_utf8_is_said_in_a_line(tmp_path: Path) -> N
     pq.write_table(pa.table(columns), tmp_path / "bad.parquet")
     with pytest.raises(AutointerpError, match=r"bad\.parquet cannot be read as Parquet"):
         import_records(tmp_path / "bad.parquet")
+
+
+def test_negative_activations_are_told_of(tmp_path: Path) -> None:
+    content = rows(4)
+    content[0]["activations"][0] = -2.5
+    content.append({**content[1], "unit": "made/1-", "activations": [-1.0] + [0.0] * 7})
+    path = write_jsonl(tmp_path / "made.jsonl", content)
+    found = import_records(path)
+    assert found.n_negative == 1
+    assert found.units[0].records[0].activations.min() == 0
+    (refused,) = found.rejected
+    assert "negative side" in refused and "magnitudes" in refused
+    told = CliRunner().invoke(app, ["import-records", str(path), "--output", str(tmp_path / "r")])
+    assert "1 activations below 0 were taken as 0" in told.output

@@ -7,6 +7,7 @@ correlations (Spearman 1904) say what two scorers would correlate without error.
 the same words stand beside them.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -24,7 +25,7 @@ from autointerp.analysis.ratings import (
     default_explainer,
     read_ratings,
 )
-from autointerp.records import Interval, UsageError, derived_seed
+from autointerp.records import AutointerpError, Interval, UsageError, derived_seed
 from autointerp.stats.agreement import (
     Agreement,
     Errors,
@@ -42,7 +43,8 @@ from autointerp.stats.estimate import FloatArray
 Measure = Literal["score", "lift"]
 
 HalfScores = Callable[[str], FloatArray | None]
-"""A score's key → [2, n_splits] scores on halves of its windows; `None` where it has none."""
+"""A score's key → [2, n_splits] scores on halves of its windows; `None` where it has none. Raises
+AutointerpError where the run's files cannot be read."""
 
 MIN_HALVED = 0.8
 """Halves are used where this share of a scorer's units has them; its intervals elsewhere."""
@@ -178,11 +180,16 @@ def agree(
         _reliability(scorer, str(run.scorers[scorer].get("metric")), one, n_replicates, seed)
         for scorer, one in measured.items()
     )
+    unread = sum((one.unread for one in measured.values()), Counter[str]())
     ratings, stale = _present(read_ratings(folder), rows)
     notes = [
         "a reliability from intervals errs low where intervals are too wide (docs/statistics.md), "
         "and what is disattenuated with it errs high"
     ] * any(one.found_from == "interval" for one in of_scorers)
+    notes += [
+        f"{n} scores could not be halved, for the run cannot be read: {why}"
+        for why, n in unread.items()
+    ]
     if stale:
         notes.append(f"{stale} ratings are of words that these units no longer have: left out")
     return AgreementReport(
@@ -219,6 +226,9 @@ class _Measured:
 
     halves: Mapping[str, FloatArray]
     """Unit → [2, n_splits]."""
+
+    unread: Counter[str]
+    """Why the run's files could not be read → scores that have no halves for it."""
 
     @property
     def has_halves(self) -> bool:
@@ -268,6 +278,7 @@ def _measured(
     values: dict[str, float] = {}
     errors: dict[str, float] = {}
     halves: dict[str, FloatArray] = {}
+    unread: Counter[str] = Counter()
     for unit, row in rows.items():
         score = row.scores.get(scorer)
         value = _value(score, measure)
@@ -278,10 +289,14 @@ def _measured(
         if interval is not None:
             width = 2 * float(scipy_stats.norm.ppf((1 + interval.level) / 2))
             errors[unit] = (interval.high - interval.low) / width
-        found = half_scores(score.key) if half_scores and score.key else None
+        try:
+            found = half_scores(score.key) if half_scores and score.key else None
+        except AutointerpError as why:
+            unread[str(why)] += 1
+            continue
         if found is not None and not np.isnan(found).all():
             halves[unit] = found
-    return _Measured(values, errors, halves)
+    return _Measured(values, errors, halves, unread)
 
 
 def _value(score: ScoreRow | None, measure: Measure) -> float | None:

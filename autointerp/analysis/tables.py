@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ files are written anew from the store, whose keys and answers need not change wi
 
 1: one score per row, by simulation. 2: every scorer; see docs/run-folder.md.
 """
+
+_COMPARED = ("shuffled", "mixture")
+"""Controls that a lift is against: other units' explanations, and the intruder's."""
 
 SCORE_COLUMNS: tuple[str, ...] = (
     "unit", "source", "index", "polarity", "firing_rate", "explainer", "is_baseline", "scorer",
@@ -68,9 +71,15 @@ def score_rows(results: RunResults) -> Iterator[dict[str, Any]]:
                 **_ends("score", score["score_interval"]),
                 **_ends("lift", score["lift_interval"]),
                 "scorer": scorer,
-                "n_controls": len(score["controls"]),
+                "n_controls": n_in_control_mean(score["controls"]),
             }
             yield {column: flat[column] for column in SCORE_COLUMNS}
+
+
+def n_in_control_mean(controls: Sequence[Mapping[str, Any]]) -> int:
+    """How many controls `control_mean` is the mean of; those of other kinds are in no mean."""
+    missing = {str(Status.FAILED), str(Status.NOT_RUN)}
+    return sum(c["name"] in _COMPARED and c["status"] not in missing for c in controls)
 
 
 def write_explanations(results: RunResults, path: str | Path) -> None:

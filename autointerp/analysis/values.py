@@ -54,7 +54,7 @@ class Outcome:
     `None` where there is none."""
 
     lift: float | None = None
-    """Score − mean of the shuffled controls; `None` also where there are no controls."""
+    """Score − mean of the shuffled controls; `None` also where there are none: see `reason`."""
 
     @property
     def is_scored(self) -> bool:
@@ -86,7 +86,15 @@ def outcome_of_score(score: Score) -> Outcome:
         value = chance_of(score)
     if value is None:
         return Outcome(Status.FAILED, "score", score.reason or "the score holds no number")
-    return Outcome(score.status, "score", score.reason, value, _lift(score, value))
+    lift = _lift(score, value)
+    reason = score.reason or ("" if lift is not None else _why_no_lift(score))
+    return Outcome(score.status, "score", reason, value, lift)
+
+
+def _why_no_lift(score: Score) -> str:
+    if score.controls:
+        return f"no lift: none of the {len(score.controls)} explanations of other units has a score"
+    return "no lift: there is no other unit's explanation by this explainer to compare with"
 
 
 def best_explainer(results: RunResults) -> str | None:

@@ -102,7 +102,8 @@ class SaeConfig(Stage):
 
 
 class RecordedConfig(Stage):
-    """Units whose activations were recorded elsewhere (`autointerp import-records`)."""
+    """Units whose activations were recorded elsewhere (`autointerp import-records`), of the side
+    that a unit's name says; what is below 0 counts as 0."""
 
     type: Literal["recorded"]
     path: LocalPath

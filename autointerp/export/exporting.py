@@ -72,6 +72,7 @@ def export_run(
             return Exported(made)
         _refuse_full(place)
         if format == "openai":
+            _ = run.store.database  # refused before anything is written where simulations are gone
             return Exported(write_openai(run, place, choice, layer))
         if format == "neuronpedia":
             return Exported(write_neuronpedia(run, place, choice, names))

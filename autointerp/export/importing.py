@@ -85,11 +85,13 @@ def import_files(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        found = _Writer(partial, _Renaming(sources)).write(read_paths(paths))
+        renaming = _Renaming(sources)
+        found = _Writer(partial, renaming).write(read_paths(paths))
         if not (found.explanations or found.windows or found.n_rows):
             first = found.refused[0] if found.refused else None
             why = f"; the first: {first.where}: {first.reason}" if first else ""
             raise AutointerpError(f"nothing could be used ({found.n_refused} refused{why})")
+        renaming.check_all_met()
         found.folder = place
         _describe(found, partial, [Path(path).name for path in paths])
         shutil.rmtree(place, ignore_errors=True)
@@ -127,6 +129,13 @@ class _Renaming:
             )
         new = self._only or self._names.get(unit.source, unit.source)
         return UnitId(new, unit.index, unit.polarity)
+
+    def check_all_met(self) -> None:
+        """Refuse names that no source of the files has."""
+        unmet = sorted(set(self._names) - self._seen)
+        if unmet:
+            some = ", ".join(sorted(self._seen)[:5])
+            raise UsageError(f"--source {unmet[0]}=…: the files have no such source, but {some}")
 
 
 class _Writer:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp import stats
+from autointerp.export.reading.openai import NEGATIVE
 from autointerp.export.rows import FinishedRun, TextChoice, around_peak
 from autointerp.records import (
     ActivationRecord,
@@ -49,7 +50,7 @@ def write_openai(
         if number is None:
             raise UsageError(f"the layer of source {unit.source!r} is not known: give --layer N")
         name = {"layer_index": number, "neuron_index": unit.index, "dataclass_name": "NeuronId"}
-        place = folder / (unit.source if unit.polarity > 0 else f"{unit.source}__negative")
+        place = folder / (unit.source if unit.polarity > 0 else f"{unit.source}{NEGATIVE}")
         _write(place / "neurons" / str(number) / f"{unit.index}.json",
                {"neuron_id": name, **neuron_record(record, choice)})  # fmt: skip
         scored = [s for row in rows for s in _scored(run, unit, row, record, choice)]

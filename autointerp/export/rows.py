@@ -62,7 +62,7 @@ class FinishedRun:
                 f"{str(self.folder)!r} {what}: expected explanations.jsonl in it; give a run's "
                 "folder, such as results/demo, and let `autointerp run` end first"
             )
-        self.store = RunStore(self.folder)
+        self.store = RunStore(self.folder, read_only=True)
         self.facts = _object(self.folder / "provenance.json")
         self.summary = _object(self.folder / "summary.json")
         self.name = str(self.summary.get("run") or self.folder.name)

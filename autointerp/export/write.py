@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from autointerp.analysis.tables import n_in_control_mean
 from autointerp.export.arrow import arrow_schema
 from autointerp.records import AutointerpError
 
@@ -155,7 +156,7 @@ def from_cell(text: str) -> str:
 def _flat(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     shared = {**row, "explanation_status": row["status"], **row["provenance"]}
     for score in row["scores"]:
-        flat = {**shared, **score, "n_controls": len(score["controls"])}
+        flat = {**shared, **score, "n_controls": n_in_control_mean(score["controls"])}
         for name in ("score", "lift"):
             ends = score[f"{name}_interval"] or {"low": None, "high": None}
             flat |= {f"{name}_low": ends["low"], f"{name}_high": ends["high"]}

@@ -1,8 +1,8 @@
 """Units whose activations were recorded elsewhere: from a parquet or jsonl file, no subject needed.
 
-One row per window: `unit`, `tokens` (texts), `activations` (numbers, as many), and, if known,
-`document` and `split`. Rows of one document stay in one split. Where no split is given, it is fixed
-by the document as in any run.
+One row per window: `unit`, `tokens` (texts), `activations` (numbers, as many; of the side that the
+unit's name says, so not negative), and, if known, `document` and `split`. Rows of one document stay
+in one split. Where no split is given, it is fixed by the document as in any run.
 """
 
 import hashlib
@@ -48,6 +48,8 @@ class Imported:
     vocabulary: list[str]
     rejected: tuple[str, ...]
     """Rows that could not be used, each with its place and what is wrong."""
+    n_negative: int = 0
+    """Activations below 0, which were taken as 0."""
 
     def fingerprint(self) -> str:
         """Hash of all records."""
@@ -66,6 +68,7 @@ class _Row:
     """The source part of its unit's name in the file."""
     tokens: tuple[str, ...]
     activations: np.ndarray
+    n_negative: int
     document: str
     """Its name in the file, or the text itself."""
     split: Split | None
@@ -133,7 +136,15 @@ def import_records(path: str | Path, source: str = "recorded") -> Imported:
             texts[key] = (before + "".join(row.tokens), shown, "")
         by_unit.setdefault(row.unit, []).append((row, sequences[sequence_id]))
     units = tuple(_unit_record(unit, found) for unit, found in sorted(by_unit.items()))
-    return Imported(source, units, tuple(sequences.values()), texts, vocabulary, tuple(rejected))
+    return Imported(
+        source,
+        units,
+        tuple(sequences.values()),
+        texts,
+        vocabulary,
+        tuple(rejected),
+        sum(row.n_negative for row in rows),
+    )
 
 
 def _raw_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -202,6 +213,12 @@ def _parse(raw: Any, source: str) -> _Row:
         values = np.asarray([_float(value) for value in activations]).astype(np.float32)
     if not np.isfinite(values).all():
         raise AutointerpError("`activations` hold NaN or infinity, or are beyond 3e38")
+    n_negative = int((values < 0).sum())
+    if n_negative and unit.polarity < 0:
+        raise AutointerpError(
+            f"{unit} is the negative side of a unit, and {n_negative} of its `activations` are "
+            "below 0: give the magnitudes of what is negative, and 0 elsewhere"
+        )
     split = raw.get("split")
     if split is not None and split not in set(Split):
         raise AutointerpError(f"split {split!r} is not one of {', '.join(Split)}")
@@ -211,6 +228,7 @@ def _parse(raw: Any, source: str) -> _Row:
         found.source,
         tuple(_whole(token) for token in tokens),
         np.maximum(values, np.float32(0)),
+        n_negative,
         _whole(str(document) if document is not None else "".join(tokens)),
         Split(split) if split is not None else None,
     )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from autointerp.records import Status
+from autointerp.records import Simulation, Status
 from autointerp.stats.estimate import (
     Estimate,
     FloatArray,
@@ -43,27 +43,41 @@ class SimulationScore:
     status: Status
     """`undefined_truth` (constant or empty truth), `constant_prediction` or `ok`."""
 
+    n_unknown: int = 0
+    """Tokens left out because a simulator did not know them."""
+
 
 def score_simulation(
-    true: Sequence[npt.ArrayLike], expected: Sequence[npt.ArrayLike]
+    true: Sequence[npt.ArrayLike], expected: Sequence[npt.ArrayLike | Simulation]
 ) -> SimulationScore:
     """Score predicted against true activations (Bills et al. 2023; equations above).
 
     Args:
         true: one vector [n_tokens_i] of true activations per sequence, raw.
-        expected: one vector [n_tokens_i] of predicted activations per sequence.
+        expected: one vector [n_tokens_i] of predicted activations per sequence, or what a simulator
+            said of it: tokens that it did not know are then left out.
 
     Raises:
         ValueError: if lengths differ in a sequence, or a value is NaN or infinite.
     """
-    t, s = _pool(true, expected)
+    known = [one.known if isinstance(one, Simulation) else None for one in expected]
+    levels = [one.expected if isinstance(one, Simulation) else one for one in expected]
+    truths, predictions = paired_sequences(true, levels)
+    t, s = _pool(_where(known, truths), _where(known, predictions))
     correlation = _pearson(t, s, np.ones(t.size))
     return SimulationScore(
         ev_correlation_score=correlation.value,
         rsquared_score=_one_minus_ratio((t - s) ** 2, t**2),
         absolute_dev_explained_score=_one_minus_ratio(np.abs(t - s), np.abs(t)),
         status=correlation.status,
+        n_unknown=sum(int((~mask).sum()) for mask in known if mask is not None),
     )
+
+
+def _where(
+    known: Sequence[npt.NDArray[np.bool_] | None], values: Sequence[FloatArray]
+) -> list[FloatArray]:
+    return [v if mask is None else v[mask] for mask, v in zip(known, values, strict=True)]
 
 
 def pooled_pearson(

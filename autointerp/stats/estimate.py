@@ -45,7 +45,8 @@ def finite_vector(values: npt.ArrayLike, name: str) -> FloatArray:
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
-        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
+        hint = "; put a single sequence into a list" if array.ndim == 0 else ""
+        raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}{hint}")
     finite = np.isfinite(array)
     if not finite.all():
         bad = np.flatnonzero(~finite)

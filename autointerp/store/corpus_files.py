@@ -31,10 +31,7 @@ _FACTS = ("text", "document_name", "kind")
 
 _WRITTEN: dict[str, Any] = {
     "compression": "zstd",
-    "use_dictionary": [
-        *("tokenizer", "document_id", "document_name", "kind", "split"),
-        "token_ids.list.element",
-    ],
+    "use_dictionary": ["tokenizer", "document_id", "document_name", "kind", "split"],
     "column_encoding": dict.fromkeys(
         ("char_starts.list.element", "char_ends.list.element"), "DELTA_BINARY_PACKED"
     ),

@@ -1,6 +1,7 @@
 """Agreement of a run's scorers: from tables, from stored answers, and with people."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from autointerp.analysis.agree import agree
 from autointerp.cli import app
-from autointerp.halves import StoredHalves, halved
+from autointerp.halves import StoredHalves, halved, open_halves
 from autointerp.records import UnitId, UsageError
 from autointerp.store import RunStore
 from tests.analysis.run_folders import write_run
@@ -145,3 +146,27 @@ def test_halves_of_a_real_run_are_its_own_answers(finished: Path) -> None:  # no
         halves.close()
     report = agree(finished, n_replicates=50)
     assert {one.name for one in report.scorers} == {"simulation", "detection"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["corpus.parquet", "vocabulary.parquet", "records/neurons.sequences.parquet",
+     "records/neurons.statistics.parquet"],
+)  # fmt: skip
+def test_a_run_that_cannot_be_read_is_a_note_with_the_reason(
+    finished: Path,  # noqa: F811
+    tmp_path: Path,
+    name: str,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    with open_halves(folder) as half_scores:
+        assert not any("cannot be read" in n for n in _notes(folder, half_scores))
+    (folder / name).write_bytes((folder / name).read_bytes()[:300])
+    with open_halves(folder) as half_scores:
+        (note,) = (n for n in _notes(folder, half_scores) if "cannot be read" in n)
+    assert f"{name} is not a Parquet file" in note
+
+
+def _notes(folder: Path, half_scores: Any) -> tuple[str, ...]:
+    return agree(folder, explainer="words", half_scores=half_scores, n_replicates=20).notes

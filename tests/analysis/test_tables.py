@@ -1,11 +1,13 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from autointerp.analysis.tables import (
     SCORE_COLUMNS,
     TABLES_VERSION,
     explanation_rows,
+    n_in_control_mean,
     score_rows,
     write_explanations,
     write_scores,
@@ -100,3 +102,24 @@ def test_a_scorer_that_was_not_run_is_said_so_and_has_no_number() -> None:
     assert {(r["status"], r["score"], r["chance"]) for r in missing} == {
         (str(Status.NOT_RUN), None, None)
     }
+
+
+def test_controls_of_the_mean_are_counted_and_no_others() -> None:
+    controls = [
+        {"name": name, "status": status}
+        for name, status in [
+            ("shuffled", "ok"), ("shuffled", "constant_prediction"), ("shuffled", "failed"),
+            ("permuted", "ok"), ("sign_flip", "ok"), ("mixture", "not_run"),
+        ]
+    ]  # fmt: skip
+    assert n_in_control_mean(controls) == 2
+
+
+def test_a_score_without_lift_says_why() -> None:
+    unit = unit_of(UnitId("features", 0), 0.5)
+    (name, score), *_ = unit.scores.items()
+    alone = replace(score, controls=(), control_mean=None, lift=None, lift_interval=None)
+    rows = explanation_rows(run_of([replace(unit, scores={**unit.scores, name: alone})]))
+    facts = next(row for row in rows if row["explainer"] == name)["scores"]["simulation"]
+    assert facts["status"] == "ok" and facts["lift"] is None
+    assert facts["reason"].startswith("no lift: there is no other unit's explanation")

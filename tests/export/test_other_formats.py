@@ -143,3 +143,24 @@ def test_folders_with_other_files_and_bad_ids_are_refused(
         export_run(exported_run, "openai", tmp_path / "full")
     with pytest.raises(UsageError, match="is no id"):
         export_run(exported_run, "neuronpedia", tmp_path / "np", names=Names("../x"))
+
+
+def test_units_of_openais_files_keep_source_and_side(exported_run: Path, tmp_path: Path) -> None:
+    export_run(exported_run, "openai", tmp_path / "o")
+    found = import_files([tmp_path / "o"], tmp_path / "taken")
+    assert found.n_refused == 0
+    units = {str(unit) for unit, _, _ in FinishedRun(exported_run).units()}
+    lines = (tmp_path / "taken/explanations/openai.jsonl").read_text().splitlines()
+    assert {json.loads(line)["unit"] for line in lines} <= units
+    records = (tmp_path / "taken/records").glob("*.jsonl")
+    windows = [json.loads(line) for path in records for line in path.open()]
+    assert {window["unit"] for window in windows} == units
+
+
+def test_a_name_for_a_source_that_is_not_there_is_refused(
+    exported_run: Path, tmp_path: Path
+) -> None:
+    export_run(exported_run, "openai", tmp_path / "o")
+    with pytest.raises(UsageError, match="no such source, but neurons"):
+        import_files([tmp_path / "o"], tmp_path / "taken", ["nope=features"])
+    assert not (tmp_path / "taken").exists()

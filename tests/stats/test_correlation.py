@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from autointerp.records import Status
+from autointerp.records import Simulation, Status
 from autointerp.stats import lift, pooled_pearson, pooled_spearman, score_simulation
 
 SCORES = ("ev_correlation_score", "rsquared_score", "absolute_dev_explained_score")
@@ -203,3 +203,16 @@ def test_lift_is_own_less_the_mean_of_donors_with_constants_counted_zero():
     assert flagged.status is Status.CONSTANT_PREDICTION
     assert lift([np.zeros(6)], t, [t]).status is Status.UNDEFINED_TRUTH
     assert lift([np.zeros(6)], t, [t]).value is None
+
+
+def test_what_a_simulator_did_not_know_is_left_out():
+    known = np.array([True, False, True, True])
+    told = Simulation(np.array([1.0, 9.0, 2.0, 4.0], np.float32), known, np.ones(4, np.float32))
+    found = score_simulation([[0.0, 0.0, 1.0, 2.0]], [told])
+    assert found.n_unknown == 1
+    plain = score_simulation([[0.0, 1.0, 2.0]], [[1.0, 2.0, 4.0]])
+    assert found.ev_correlation_score == pytest.approx(plain.ev_correlation_score)
+    with pytest.raises(ValueError, match="3 true activations, but 4"):
+        score_simulation([[0.0, 1.0, 2.0]], [told])
+    with pytest.raises(ValueError, match="put a single sequence into a list"):
+        score_simulation([0.0, 1.0], [1.0, 2.0])

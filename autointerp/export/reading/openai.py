@@ -1,11 +1,14 @@
 """OpenAI's NeuronRecord and NeuronSimulationResults (Bills et al. 2023, and its later names)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from autointerp.export.reading.found import (
     Found,
     FoundExplanation,
+    FoundWindow,
     RefusedError,
     numbers_of,
     objects_of,
@@ -13,9 +16,14 @@ from autointerp.export.reading.found import (
     unit_of,
     windows_of,
 )
+from autointerp.names import as_name
 from autointerp.records import UnitId
 
 _WINDOWS = ("most_positive_activation_records", "random_sample")
+_FOLDERS = ("neurons", "explanations")
+NEGATIVE = "__negative"
+"""What the export adds to a source's folder for the negative side of its units."""
+
 _SCORES = ("ev_correlation_score", "rsquared_score", "absolute_dev_explained_score")
 
 
@@ -56,6 +64,35 @@ def explanations(value: dict[str, Any]) -> Iterator[Found | RefusedError]:
         scores = scored.get("scored_simulation")
         published = numbers_of(scores, *_SCORES) if isinstance(scores, dict) else {}
         yield FoundExplanation(unit, "openai", text, published)
+
+
+def source_of(path: Path) -> tuple[str, int] | None:
+    """The source and polarity that a file of our own export is of, told by its place.
+
+    SOURCE/neurons/LAYER/INDEX.json and SOURCE/explanations/LAYER/INDEX.jsonl; the format itself has
+    no word for two sources at one layer. OpenAI's own folders hold several layers: `None`.
+    """
+    kind = path.resolve().parent.parent
+    if kind.name not in _FOLDERS or not _has_one_layer(kind.parent):
+        return None
+    name = kind.parent.name
+    source = name.removesuffix(NEGATIVE)
+    return (source, 1 if source == name else -1) if as_name(source) == source else None
+
+
+def called(source: tuple[str, int], found: Iterator[Found]) -> Iterator[Found]:
+    """What was found, as units of a source and polarity."""
+    name, polarity = source
+    for item in found:
+        if isinstance(item, FoundExplanation | FoundWindow):
+            item = replace(item, unit=UnitId(name, item.unit.index, polarity))
+        yield item
+
+
+def _has_one_layer(folder: Path) -> bool:
+    kinds = [folder / kind for kind in _FOLDERS]
+    layers = {child.name for kind in kinds if kind.is_dir() for child in kind.iterdir()}
+    return all(kind.is_dir() for kind in kinds) and len(layers) == 1
 
 
 def _unit(value: dict[str, Any]) -> UnitId:

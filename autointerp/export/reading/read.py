@@ -60,8 +60,9 @@ def read_paths(paths: Sequence[str | Path]) -> Iterator[Found]:
 def read_file(path: Path) -> Iterator[Found]:
     """Everything in one file; a file that breaks off in its middle is refused from there on."""
     reader = next(read for suffix, read in _READERS.items() if path.name.endswith(suffix))
+    source = openai.source_of(path)
     try:
-        yield from reader(path)
+        yield from reader(path) if source is None else openai.called(source, reader(path))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         yield Refused(path.name, f"cannot be read further: {error}")
     except RefusedError as error:
