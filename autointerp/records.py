@@ -47,6 +47,14 @@ def whole_number(value: object, name: str, lowest: int) -> int:
     return int(value)
 
 
+def array_facts(value: object) -> str:
+    """What an array or tensor is, for messages; of anything else its type."""
+    kind, shape = type(value).__name__, getattr(value, "shape", None)
+    if shape is None:
+        return kind
+    return f"{kind} of shape {list(shape)}, {getattr(value, 'dtype', '')}"
+
+
 class Status(StrEnum):
     """Why a number is there, or why it is not. A missing number is `None` with one of these."""
 

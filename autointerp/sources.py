@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autointerp import resources
 from autointerp.config import (
     AttentionHeadsConfig,
     DirectionsConfig,
@@ -48,7 +47,7 @@ def make_source(
     subject = subject_of(settings.subject)
     if isinstance(settings, SaeConfig):
         sae = load_sae(
-            resources.shipped_path(settings.path, "sae"),
+            settings.path,
             settings.format,
             revision=settings.revision,
             k=settings.k,

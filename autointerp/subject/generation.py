@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from autointerp.records import AutointerpError, derived_seed
+from autointerp.records import AutointerpError, derived_seed, refuse_text
 from autointerp.subject.intervene import Pass
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def generate(
     batch_size: int,
 ) -> list[Generation]:
     """See `Subject.generate`."""
+    refuse_text(texts, "texts as a list")
     prompts = [text_ids(subject, text) for text in texts]
     limit = subject.max_tokens
     for ids in prompts:
@@ -196,6 +197,8 @@ class _Rows:
     def __init__(
         self, subject: "Subject", prompts: Sequence[Sequence[int]], first_row: int
     ) -> None:
+        for one in (prompts, *prompts):
+            refuse_text(one, "token ids of each text, such as tokenizer(text)['input_ids']")
         self._subject = subject
         device = subject.device
         longest = max(map(len, prompts))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autointerp.records import AutointerpError
+from autointerp.records import AutointerpError, array_facts, refuse_text
 from autointerp.subject import generation, hooks
 from autointerp.subject.generation import Generation, Sampling
 from autointerp.subject.intervene import Edit, Pass, intervening
@@ -163,7 +163,17 @@ class Subject:
 
         Returns:
             name → [batch, n_tokens, width], in the model's dtype, on its device.
+
+        Raises:
+            AutointerpError: where there is no such place, or the ids are no such tensor.
         """
+        refuse_text(hook_points, "hook points as a list of names")
+        is_batch = isinstance(token_ids, Tensor) and token_ids.ndim == 2
+        if not is_batch or token_ids.is_floating_point():
+            raise AutointerpError(
+                "token ids must be a tensor [batch, n_tokens] of an integer type, such as "
+                f"torch.tensor([ids]), not {array_facts(token_ids)}"
+            )
         points = [self.hook(name) for name in dict.fromkeys(hook_points)]
         ids = token_ids.to(self.device, torch.long)
         mask = None if attention_mask is None else attention_mask.to(self.device)

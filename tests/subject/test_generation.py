@@ -134,3 +134,17 @@ def test_an_empty_text_and_one_too_long_are_refused(tiny_subject):
         subject.generate([[1] * 257], GREEDY)
     with pytest.raises(AutointerpError, match="more than the 256"):
         subject.generate([[1] * 250], GREEDY)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda subject: subject.generate("12", GREEDY),
+        lambda subject: subject.next_logits(["12"]),
+        lambda subject: subject.next_logits("12"),
+        lambda subject: list(subject.each_logits(["12"])),
+    ],
+)
+def test_a_string_is_not_taken_letter_by_letter(run, tiny_subject):
+    with pytest.raises(AutointerpError, match="'12' is a string: give t"):
+        run(tiny_subject("gpt2"))

@@ -33,6 +33,25 @@ def test_the_run_stops_at_the_deepest_hook(family, tiny_subject):
     assert calls == []
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (TOKENS[0], r"not Tensor of shape \[7\], torch.int64"),
+        (TOKENS.float(), r"not Tensor of shape \[2, 7\], torch.float32"),
+        (TOKENS.tolist(), "not list"),
+        (TOKENS.numpy(), r"not ndarray of shape \[2, 7\], int64"),
+    ],
+)
+def test_ids_that_are_no_batch_are_refused(given, says, tiny_subject):
+    with pytest.raises(AutointerpError, match=r"token ids must be a tensor \[batch.*" + says):
+        tiny_subject("llama").run(given, ["blocks.0.hook_resid_post"])
+
+
+def test_a_string_is_no_list_of_hook_points(tiny_subject):
+    with pytest.raises(AutointerpError, match=r"is a string: give hook points as a list"):
+        tiny_subject("llama").run(TOKENS, "blocks.0.hook_resid_post")
+
+
 def test_the_lm_head_cannot_be_asked_for(tiny_subject):
     with pytest.raises(AutointerpError, match="belongs to the LM head, which is not run"):
         tiny_subject("llama").run(TOKENS, ["blocks.0.hook_resid_post", "lm_head:input"])

@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 import autointerp
+from autointerp import resources
 from autointerp.config import SaeConfig
 from autointerp.records import AutointerpError
 from autointerp.units import SaeLatents, load_sae
@@ -201,6 +202,14 @@ def test_a_place_of_no_known_format_is_refused_saying_what_it_holds(tmp_path):
         load_sae(tmp_path / "nothing")
     with pytest.raises(AutointerpError, match="format 'jumprelu' is not known; one of saelens"):
         load_sae(tmp_path, "jumprelu")
+    for nothing in ("", " "):
+        with pytest.raises(AutointerpError, match="names no sparse autoencoder"):
+            load_sae(nothing)
+
+
+def test_demo_is_the_shipped_dictionary():
+    own = load_sae(resources.path("datasets/demo/sae"))
+    assert load_sae("demo").fingerprint() == own.fingerprint()
 
 
 def test_fingerprints_tell_dictionaries_apart(copy):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -120,6 +121,22 @@ def test_jumprelu_keeps_what_is_strictly_above_its_threshold():
     sae = random_sae("jumprelu", threshold=torch.tensor(0.5))
     z = torch.tensor([[0.4, 0.5, 0.6, -1.0]])
     assert sae.activate(z).tolist() == [[0.0, 0.0, pytest.approx(0.6), 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (lambda sae: sae.encode(np.zeros((3, 16))), r"\[n_tokens, 16\], not ndarray .*\[3, 16\]"),
+        (lambda sae: sae.encode(torch.zeros(3, 12)), r"\[n_tokens, 16\], not Tensor .*\[3, 12\]"),
+        (lambda sae: sae.encode(torch.tensor(1.0)), r"\[n_tokens, 16\], not Tensor .*\[\]"),
+        (lambda sae: sae.pre_activations([[1.0]]), r"\[n_tokens, 16\], not list"),
+        (lambda sae: sae.decode(torch.ones(2, 10)), r"latents .*\[n_tokens, 40\], not .*\[2, 10\]"),
+        (lambda sae: sae.decode(torch.ones(2, 40), torch.ones(2, 3)), r"hidden states .*\[2, 3\]"),
+    ],
+)
+def test_what_does_not_fit_a_dictionary_is_refused_naming_shapes(run, says):
+    with pytest.raises(AutointerpError, match=says):
+        run(random_sae("relu"))
 
 
 def test_decoding_a_normalised_dictionary_needs_its_input():

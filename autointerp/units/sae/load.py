@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from autointerp import resources
 from autointerp.records import AutointerpError
 from autointerp.units.sae.formats import (
     circuit_tracer,
@@ -83,7 +84,8 @@ def load_sae(
 
     Args:
         path: a folder, a file of weights, or `organisation/repository:path/in/it` on the Hugging
-            Face hub. A folder that is no checkpoint itself is searched for the only one below it.
+            Face hub; `demo` is the shipped one. A folder that is no checkpoint itself is searched
+            for the only one below it.
         format: one of `FORMATS`; recognised from the files if left out.
         revision: branch, tag or commit on the hub.
         k: latents kept per token, for a format whose files do not say (Qwen Scope).
@@ -100,7 +102,9 @@ def load_sae(
     """
     if format is not None and format not in FORMATS:
         raise AutointerpError(f"format {format!r} is not known; one of {', '.join(FORMATS)}")
-    place = local_path(path, revision)
+    if not str(path).strip():
+        raise AutointerpError(f"{path!r} names no sparse autoencoder: give a folder or a file")
+    place = local_path(resources.path("datasets/demo/sae") if path == "demo" else path, revision)
     options = Options(k, input_scale)
     name, checkpoint = _the_only_one(str(path), place, format, options)
     sae = FORMATS[name].read(checkpoint)

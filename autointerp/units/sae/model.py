@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autointerp.records import AutointerpError
+from autointerp.records import AutointerpError, array_facts
 
 _BACK = "autointerp_back"
 """Attribute of latents that `encode` returned: the way back from the normalised input."""
@@ -112,12 +112,16 @@ class SparseAutoencoder:
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """z = (normalise(x) - b_pre) W_enc + b_enc, [n_tokens, n_latents]."""
-        normal, _ = self._normalise(x.float())
+        normal, _ = self._normalise(x)
         return (normal - self.b_pre) @ self.W_enc + self.b_enc
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents of hidden states: [n_tokens, d_in] → [n_tokens, n_latents], never negative."""
-        normal, back = self._normalise(x.float())
+        """Latents of hidden states: [n_tokens, d_in] → [n_tokens, n_latents], never negative.
+
+        Raises:
+            AutointerpError: where the hidden states are no tensor of this width.
+        """
+        normal, back = self._normalise(x)
         f = self.activate((normal - self.b_pre) @ self.W_enc + self.b_enc)
         if back is not None:
             setattr(f, _BACK, back)
@@ -159,13 +163,17 @@ class SparseAutoencoder:
                 out without it.
 
         Raises:
-            AutointerpError: where the way back is not known, or the files held no decoder.
+            AutointerpError: where the way back is not known, the files held no decoder, or latents
+                or input are no tensor of this width.
         """
         if not self.has_decoder:
             raise AutointerpError("this dictionary's files hold no decoder: it has latents only")
+        _check_width(f, self.n_latents, "latents")
+        if x is not None:
+            _check_width(x, self.d_in, "hidden states")
         reconstruction = f @ self.W_dec + self.b_dec
         if self.normalisation != "none":
-            back = getattr(f, _BACK, None) if x is None else self._normalise(x.float())[1]
+            back = getattr(f, _BACK, None) if x is None else self._normalise(x)[1]
             if back is None:
                 raise AutointerpError(
                     f"this dictionary undoes a {self.normalisation} of its input: give the input, "
@@ -186,7 +194,7 @@ class SparseAutoencoder:
         if self.normalisation == "none":
             return change
         assert x is not None
-        back = self._normalise(x.float())[1]
+        back = self._normalise(x)[1]
         assert back is not None
         return back(change) - back(torch.zeros_like(change))
 
@@ -202,6 +210,8 @@ class SparseAutoencoder:
 
     def _normalise(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
         """The input as the encoder takes it, and the way back to its units, if there is any."""
+        _check_width(x, self.d_in, "hidden states")
+        x = x.float()
         if self.normalisation == "layer_norm":
             mean = x.mean(-1, keepdim=True)
             # Unbiased deviation, and no epsilon on the way back: as the format's owners do it.
@@ -211,3 +221,11 @@ class SparseAutoencoder:
             scale = x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True).clamp_min(1e-12)
             return x * scale, lambda y: y / scale
         return x, None
+
+
+def _check_width(value: Tensor, width: int, what: str) -> None:
+    if not isinstance(value, Tensor) or value.shape[-1:] != (width,):
+        raise AutointerpError(
+            f"{what} of this dictionary are a torch tensor [n_tokens, {width}], not "
+            f"{array_facts(value)}"
+        )
