@@ -1,6 +1,7 @@
 """The command line: help, exit codes, messages."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autointerp import cli_trust, steering
-from autointerp.cli import app
+from autointerp.cli import READER_LEFT, app
 from autointerp.subject import embedded
 
 runner = CliRunner()
@@ -176,6 +177,23 @@ def test_status_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("sources: {neurons: {type: neurons}}\n")
     assert runner.invoke(app, ["status", str(tmp_path)]).exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_left_is_no_error(tmp_path: Path, unbuffered: str) -> None:
+    """As `head` leaves: quietly, with the exit code of other tools."""
+    (tmp_path / "config.yaml").write_text("sources: {neurons: {type: neurons}}\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "autointerp.cli", "status", str(tmp_path)],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (READER_LEFT, b"")
 
 
 def test_a_folder_named_like_a_file_is_said_in_a_line(tmp_path: Path) -> None:
