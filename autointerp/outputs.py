@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.analysis.results import RunResults
+from autointerp.analysis.values import SCORED
+from autointerp.records import Status
 from autointerp.store import write_text
 
 
@@ -48,6 +50,8 @@ def print_summary(summary: dict[str, Any], console: Any) -> None:
 
     for scorer, found in summary["scorers"].items():
         console.print(_scorer_table(scorer, found, alone=len(summary["scorers"]) == 1))
+        for line in _missing_lines(found):
+            console.print(line, highlight=False, markup=False)
         controls = controls_table(found)
         if controls is not None:
             console.print(controls)
@@ -98,6 +102,24 @@ def _scorer_table(scorer: str, found: dict[str, Any], *, alone: bool) -> Any:
                 f"{counts['scored']} of {counts['selected']}",
             )
     return table
+
+
+def _missing_lines(found: dict[str, Any]) -> list[str]:
+    """What became of units without a score, per source and explainer."""
+    lines: list[str] = []
+    for source, facts in found["sources"].items():
+        for explainer, group in facts["explainers"].items():
+            counts = group["counts"]["by_status"]
+            missing = [
+                f"{n} {str(status).replace('_', ' ')}"
+                for status, n in counts.items()
+                if n and status not in {*SCORED, Status.STAGED}
+            ]
+            if missing:
+                lines.append(f"no score, {source} under {explainer}: {', '.join(missing)}")
+    if lines:
+        lines.append("why: `reason` in explanations.jsonl, and the report")
+    return lines
 
 
 def _mean(group: dict[str, Any] | None, *, with_interval: bool = False) -> str:

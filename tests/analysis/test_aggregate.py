@@ -4,10 +4,12 @@ from dataclasses import replace
 from statistics import fmean, stdev
 
 import pytest
+from rich.console import Console
 from scipy import stats as scipy_stats
 
 from autointerp.analysis.aggregate import summarise
 from autointerp.analysis.values import best_explainer, outcome_of
+from autointerp.outputs import print_summary
 from autointerp.records import FAILED_REQUESTS, Status, UnitId
 
 from .synthetic import EXPLAINERS, every_kind, run_of, score_of, unit_of
@@ -148,3 +150,12 @@ def test_best_explainer_has_words_and_the_highest_mean_lift() -> None:
     scores = {"words": 0.2, "top_tokens": 0.4, "token_lookup": 0.9}
     assert best_explainer(run_of([unit_of(unit, scores)])) == "top_tokens"
     assert best_explainer(run_of([])) == "words"
+
+
+def test_units_without_a_score_are_told_below_the_table() -> None:
+    console = Console(record=True, width=100)
+    print_summary({**summarise(every_kind()), "comparisons": []}, console)
+    told = console.export_text()
+    assert "no score, features under words: " in told
+    assert "1 dead" in told and "insufficient data" in told
+    assert "explanations.jsonl" in told
