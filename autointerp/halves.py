@@ -49,13 +49,16 @@ class StoredHalves:
         """[2, n_splits] the score under a key on either half of its windows, NaN for none.
 
         `None` where its answers are not stored, or are not answers about single windows.
+
+        Raises:
+            AutointerpError: naming the file that is missing or damaged.
         """
         score = self._stored.store.get_score(key)
         if score is None or score.status not in (Status.OK, Status.CONSTANT_PREDICTION):
             return None
         try:
             clusters, partial = self._items(score)
-        except (CannotRecomputeError, AutointerpError):
+        except CannotRecomputeError:
             return None
         found = np.full((2, self._n_splits), np.nan)
         generator = np.random.default_rng(
@@ -130,12 +133,20 @@ class StoredHalves:
 
 
 @contextmanager
-def open_halves(folder: str | Path) -> Generator[Callable[[str], FloatArray | None] | None]:
-    """Half scores of a run's scores by their keys; `None` where only its tables are there."""
+def open_halves(folder: str | Path) -> Generator[Callable[[str], FloatArray | None]]:
+    """Half scores of a run's scores by their keys.
+
+    Where the run cannot be read, for only its tables are there, asking for one says why.
+    """
     try:
         halves = StoredHalves(folder)
-    except AutointerpError:
-        yield None
+    except AutointerpError as error:
+        why = error
+
+        def refuse(key: str) -> FloatArray | None:
+            raise why
+
+        yield refuse
         return
     try:
         yield halves.of

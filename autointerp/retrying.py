@@ -7,7 +7,7 @@ from autointerp.config import RunConfig, load_config
 from autointerp.progress import Reporter, Silent
 from autointerp.records import Status, UsageError
 from autointerp.store import RunStore, config_file
-from autointerp.store.batches import BatchLog
+from autointerp.store.batches import BatchLog, read_open
 
 
 def retry_failed(folder: str | Path, reporter: Reporter | None = None) -> dict[str, Any]:
@@ -45,12 +45,16 @@ def retry_failed(folder: str | Path, reporter: Reporter | None = None) -> dict[s
 
 
 def open_batches(folder: str | Path) -> list[dict[str, Any]]:
-    """Batches of a run that are neither fetched nor given up."""
+    """Batches of a run that are neither fetched nor given up. Writes nothing.
+
+    Raises:
+        AutointerpError: where the folder holds no run, or its results are gone.
+    """
     place = Path(folder)
     _config_of(place)
-    store = RunStore(place)
+    store = RunStore(place, read_only=True)
     try:
-        return [dict(vars(row)) for row in BatchLog(store.ledger).open()]
+        return [dict(vars(row)) for row in read_open(store.database)]
     finally:
         store.close()
 

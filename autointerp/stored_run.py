@@ -1,6 +1,6 @@
 """A finished run, read without its models: what was asked and answered is looked up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ from autointerp.selection import NEAR_COPY_COSINE, Donors
 from autointerp.simulation_stage import controls_of, score_key, score_steps, scorer_of
 from autointerp.simulators import SimulationRequest
 from autointerp.store import RunStore, config_file
+from autointerp.store.files import file_key
 from autointerp.stored_choices import choice_is_keyed, chosen_donors
 
 
@@ -53,7 +54,7 @@ class StoredRun:
         place = Path(folder)
         config = load_config(config_file(place), RunConfig)
         self.config = config.model_copy(update={"output": str(place)})
-        self.store = RunStore(place)
+        self.store = RunStore(place, read_only=True)
         facts = self.store.read_json("provenance.json")
         if facts is None or not (place / "results.sqlite").exists():
             raise AutointerpError(
@@ -69,11 +70,9 @@ class StoredRun:
     def broken_links(self) -> list[str]:
         """Keys of corpus and records that are not the hash of what the folder says of them."""
         broken: list[str] = []
-        corpus = self.facts.get("corpus_key")
-        if self.config.corpus is not None and self.store.corpus_key() != corpus:
-            broken.append(
-                f"corpus.parquet has the key {self.store.corpus_key()}, provenance.json {corpus}"
-            )
+        if self.config.corpus is not None:
+            corpus = self.facts.get("corpus_key")
+            broken += self._other_keys(self.store.corpus_files(), corpus)
         if self.run.design.key() != self._design_key:
             broken.append("the sampling design of config.yaml is not the one in provenance.json")
         for name in self.config.sources:
@@ -83,12 +82,18 @@ class StoredRun:
                     f"{name}: its records' key {says} is not the hash {hashed} of subject, "
                     "source, corpus and design"
                 )
-            if self.store.records_key(name) != says:
-                broken.append(
-                    f"{name}: records/{name}.parquet has the key {self.store.records_key(name)}, "
-                    f"provenance.json {says}"
-                )
+            files = self.store.records_files(name)
+            broken += (f"{name}: {told}" for told in self._other_keys(files, says))
         return broken
+
+    def _other_keys(self, files: Iterable[Path], says: str | None) -> Iterator[str]:
+        """Files that are missing, or have another key than `provenance.json` says, in words."""
+        for path in files:
+            name, key = path.relative_to(self.store.folder), file_key(path)
+            if key is None:
+                yield f"{name} is missing: run again, which makes it anew"
+            elif key != says:
+                yield f"{name} has the key {key}, provenance.json {says}"
 
     @property
     def _design_key(self) -> str | None:
@@ -184,13 +189,17 @@ class StoredRun:
         return scorer_of(self.run, unit)
 
     def record(self, unit: UnitId) -> UnitRecord:
-        """The stored record of a unit."""
+        """The stored record of a unit.
+
+        Raises:
+            CannotRecomputeError: where the run has none.
+            AutointerpError: naming the file that is missing or damaged.
+        """
         if unit.source not in self.config.sources:
             raise CannotRecomputeError("of a source that the config no longer has")
-        try:
-            return next(iter(self.store.read_units([unit])))
-        except AutointerpError:
-            raise CannotRecomputeError("of a unit that is no longer recorded") from None
+        if unit not in self._densities(unit.source):
+            raise CannotRecomputeError("of a unit that is no longer recorded")
+        return next(iter(self.store.read_units([unit])))
 
     def recompute(self, score: Score, record: UnitRecord) -> Score:
         """A score, computed again from what is stored."""

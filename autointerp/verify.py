@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from autointerp.records import Score, UnitId, UnitRecord
+from autointerp.records import AutointerpError, Score, UnitId, UnitRecord
 from autointerp.stored_choices import choice_differences
 from autointerp.stored_run import CannotRecomputeError, StoredRun, from_store
 
@@ -98,7 +98,7 @@ def verify_run(folder: str | Path, tolerance: float = TOLERANCE) -> Verification
                     if record is None:
                         record = stored.record(unit)
                     again = stored.recompute(score, record)
-                except CannotRecomputeError as why:
+                except (CannotRecomputeError, AutointerpError) as why:
                     found.not_recomputed[str(why)] += 1
                     continue
                 _compare(found, score, again, tolerance)
@@ -118,7 +118,7 @@ def _choose_again(found: Verification, stored: StoredRun) -> None:
         chooser = stored.choosers[explanation.explainer]
         try:
             changed = list(choice_differences(stored, explanation, chooser))
-        except CannotRecomputeError as why:
+        except (CannotRecomputeError, AutointerpError) as why:
             found.not_recomputed[f"choices {why}"] += 1
             continue
         found.n_choices += 1

@@ -221,3 +221,35 @@ def test_what_is_no_finished_run_is_refused_by_name(tmp_path: Path, finished: Pa
         verify_run(tmp_path)
     with pytest.raises(AutointerpError, match="no score of unit"):
         trace_unit(finished, "neurons/9999")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["corpus.parquet", "vocabulary.parquet", "records/neurons.parquet",
+     "records/neurons.statistics.parquet", "records/neurons.sequences.parquet"],
+)  # fmt: skip
+def test_the_file_that_is_missing_is_named_and_no_other(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+    (broken,) = verify_run(copied).broken_links
+    assert f"{name} is missing" in broken
+
+
+@pytest.mark.parametrize("name", ["records/neurons.parquet", "provenance.json"])
+def test_a_damaged_file_is_refused_by_name(copied: Path, name: str) -> None:
+    path = copied / name
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(AutointerpError, match=f"{name} is .*remove it, run again"):
+        verify_run(copied)
+
+
+def test_who_only_reads_makes_no_database_in_the_place_of_a_lost_one(copied: Path) -> None:
+    (copied / "results.sqlite").unlink()
+    output = copied.parent / "openai"
+    for command in (
+        ["batches", str(copied)],
+        ["export", str(copied), "--format", "openai", "--output", str(output)],
+        ["verify", str(copied)],
+    ):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 1 and "results.sqlite" in result.output, command
+    assert not (copied / "results.sqlite").exists() and not output.exists()

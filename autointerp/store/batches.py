@@ -7,6 +7,7 @@ An intent is committed with the keys of its requests and the most they can cost,
 that reserves the money. What is found `intended` was perhaps sent.
 """
 
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,12 +105,7 @@ class BatchLog:
     def open(self, client: str | None = None) -> list[BatchRow]:
         """Batches that are neither fetched nor dropped, oldest first."""
         with self.ledger.transaction() as db:
-            rows = db.execute(
-                "SELECT * FROM batches WHERE state IN ('intended', 'submitted') "
-                "AND (? IS NULL OR client = ?) ORDER BY created, id",
-                (client, client),
-            ).fetchall()
-        return [BatchRow(*row) for row in rows]
+            return _open(db, client)
 
     def get(self, intent: str) -> BatchRow | None:
         """One batch."""
@@ -132,3 +128,18 @@ class BatchLog:
                 "SELECT key, purpose, tokens, usd FROM batch_requests WHERE batch = ?", (intent,)
             ).fetchall()
         return {row[0]: BatchRequest(*row) for row in rows}
+
+
+def read_open(db: sqlite3.Connection) -> list[BatchRow]:
+    """Batches that are neither fetched nor dropped, of a database that is only read."""
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    return _open(db) if "batches" in tables else []
+
+
+def _open(db: sqlite3.Connection, client: str | None = None) -> list[BatchRow]:
+    rows = db.execute(
+        "SELECT * FROM batches WHERE state IN ('intended', 'submitted') "
+        "AND (? IS NULL OR client = ?) ORDER BY created, id",
+        (client, client),
+    ).fetchall()
+    return [BatchRow(*row) for row in rows]

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, and refused where their schema is another."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +73,33 @@ def file_key(path: Path) -> str | None:
     if not path.exists():
         return None
     check_schema(path)
-    return (pq.read_schema(path).metadata or {}).get(b"autointerp.key", b"").decode()
+    return (read_schema(path).metadata or {}).get(b"autointerp.key", b"").decode()
+
+
+def common_key(paths: Sequence[Path]) -> str | None:
+    """The key that files were made from together; `None` where one is missing or has another.
+
+    A process killed between two writes leaves files of different keys. Going back to the config
+    of the older one must not pass the mixture for complete.
+    """
+    keys = {file_key(path) for path in paths}
+    return keys.pop() if len(keys) == 1 else None
 
 
 def check_schema(path: Path) -> None:
     """Refuse a file that is missing, damaged or of another schema version."""
     if not path.exists():
         raise AutointerpError(f"{path} does not exist: run the stage that writes it first")
-    try:
-        found = (pq.read_schema(path).metadata or {}).get(b"schema_version", b"0").decode()
-    except pa.ArrowInvalid as error:
-        raise AutointerpError(f"{path} is not a Parquet file: remove it, run again") from error
+    found = (read_schema(path).metadata or {}).get(b"schema_version", b"0").decode()
     refuse_version(int(found), path)
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The schema of a Parquet file of a run, or refuse it by name."""
+    try:
+        return pq.read_schema(path)
+    except pa.ArrowException as error:
+        raise AutointerpError(f"{path} is not a Parquet file: remove it, run again") from error
 
 
 def refuse_version(found: int, path: Path) -> None:

@@ -42,6 +42,7 @@ from autointerp.store.files import (
     PARQUET,
     batched,
     check_schema,
+    common_key,
     file_key,
     json_text,
     read_table,
@@ -58,6 +59,7 @@ from autointerp.store.output_side import (
     output_path,
     write_output_side,
 )
+from autointerp.store.reading import open_for_reading
 from autointerp.store.row_groups import RowGroups
 from autointerp.store.rows import (
     RECORD_SCHEMA,
@@ -161,7 +163,8 @@ class RunStore:
 
         Args:
             folder: of the run.
-            read_only: results are read by any thread and never written.
+            read_only: results are read by any thread; they are never written, nor made where
+                there are none.
         """
         self.folder = Path(folder)
         self._read_only = read_only
@@ -192,13 +195,22 @@ class RunStore:
     def read_json(self, name: str) -> Any:
         """A JSON file of the run, or `None` where there is none."""
         path = self.folder / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise AutointerpError(f"{path} is damaged ({error}): remove it, run again") from error
 
     # ------------------------------------------------------------------ corpus
 
     def corpus_key(self) -> str | None:
         """The key the corpus was made from, `None` where its two files are not of one writing."""
-        return _common_key(self.folder / "corpus.parquet", self.folder / "vocabulary.parquet")
+        return common_key(self.corpus_files())
+
+    def corpus_files(self) -> list[Path]:
+        """The files that a corpus is in."""
+        return [self.folder / "corpus.parquet", self.folder / "vocabulary.parquet"]
 
     def write_corpus(
         self, key: str, tables: Iterable[TokenTable], facts: Callable[[str], DocumentFacts]
@@ -231,11 +243,15 @@ class RunStore:
 
     def records_key(self, source: str) -> str | None:
         """The key the records of a source were made from, `None` where they are not complete."""
+        return common_key(self.records_files(source))
+
+    def records_files(self, source: str) -> list[Path]:
+        """The files that the records of a source are in."""
         windows = self.records_folder / f"{source}.parquet"
         paths = [windows, self.records_folder / f"{source}.statistics.parquet"]
         if has_numbers(windows):
             paths.append(numbers_path(self.records_folder, source))
-        return _common_key(*paths)
+        return paths
 
     def write_records(self, source: str, key: str, units: Iterable[UnitRecord]) -> int:
         """Write the records of a source, sorted as given; returns the number of units."""
@@ -341,8 +357,9 @@ class RunStore:
 
     def _sequence_index(self) -> tuple[Mapping[str, Sequence], list[str]]:
         if not hasattr(self, "_index"):
+            vocabulary = self.read_vocabulary()
             sequences = {one.sequence_id: one for one in self.read_sequences()}
-            self._index = (sequences, self.read_vocabulary())
+            self._index = (sequences, vocabulary)
         return self._index
 
     def _read_unit(
@@ -351,6 +368,7 @@ class RunStore:
         if unit.source not in self._groups:
             statistics = self.records_folder / f"{unit.source}.statistics.parquet"
             check_schema(statistics)
+            check_schema(self.records_folder / f"{unit.source}.parquet")
             columns = ["index", "polarity", "row_group"]
             self._groups[unit.source] = _UnitPlaces(read_table(statistics, columns))
         found = self._groups[unit.source].of(unit)
@@ -360,10 +378,11 @@ class RunStore:
         file = self._row_groups(f"{unit.source}.statistics.parquet")
         # As the file was written, which may be by an earlier version.
         size = file.rows_each()
-        row = file.read(place // size).slice(place % size, 1).to_pylist()[0]
+        group_of_row = self._row_group(f"{unit.source}.statistics.parquet", place // size)
+        row = group_of_row.slice(place % size, 1).to_pylist()[0]
         records: list[dict[str, Any]] = []
         if group >= 0:
-            rows = _rows_of(unit, self._row_groups(f"{unit.source}.parquet").read(group))
+            rows = _rows_of(unit, self._row_group(f"{unit.source}.parquet", group))
             ids = self._sequence_ids(unit.source)
             records = window_rows(rows if ids is None else with_ids(rows, ids))
         return unit_of(unit.source, row, records, parents, vocabulary)
@@ -376,6 +395,15 @@ class RunStore:
             self._numbers[source] = read_numbers(path) if numbered else None
         return self._numbers[source]
 
+    def _row_group(self, name: str, number: int) -> pa.Table:
+        try:
+            return self._row_groups(name).read(number)
+        except (pa.ArrowException, OSError) as error:
+            said = str(error).partition("\n")[0]
+            raise AutointerpError(
+                f"{self.records_folder / name} is damaged ({said}): remove it, run again"
+            ) from error
+
     def _row_groups(self, name: str) -> RowGroups:
         return self._files.setdefault(name, RowGroups(self.records_folder / name))
 
@@ -386,7 +414,8 @@ class RunStore:
         """The open `results.sqlite`.
 
         Raises:
-            AutointerpError: where it was written by another schema version.
+            AutointerpError: where it was written by another schema version; in a store that only
+                reads, where there is none.
         """
         if self._database is None and self._read_only:
             self._database = self._opened_for_reading()
@@ -409,9 +438,7 @@ class RunStore:
 
     def _opened_for_reading(self) -> sqlite3.Connection:
         path = self.folder / "results.sqlite"
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30, check_same_thread=False
-        )
+        connection = open_for_reading(path)
         row = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
         refuse_version(int(row[0]) if row else 0, path)
         return connection
@@ -584,13 +611,3 @@ def _row_bounds(rows: pa.Table, units: pa.Table) -> list[tuple[int, int]]:
     starts = np.arange(0, len(units) + UNITS_PER_ROW_GROUP, UNITS_PER_ROW_GROUP)
     bounds = np.searchsorted(place, np.minimum(starts, len(units))).tolist()
     return list(pairwise(bounds))
-
-
-def _common_key(*paths: Path) -> str | None:
-    """The key that files were made from together; `None` where one is missing or has another.
-
-    A process killed between two writes leaves files of different keys. Going back to the config
-    of the older one must not pass the mixture for complete.
-    """
-    keys = {file_key(path) for path in paths}
-    return keys.pop() if len(keys) == 1 else None

@@ -9,9 +9,8 @@ kept windows, and what they name does not depend on the rest of the run's folder
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from autointerp.store.files import read_table, write_table
+from autointerp.store.files import read_schema, read_table, write_table
 from autointerp.store.rows import RECORD_SCHEMA
 
 _ID, NUMBER = "sequence_id", "sequence"
@@ -30,7 +29,7 @@ def stored_record_schema() -> pa.Schema:
 
 def has_numbers(path: Path) -> bool:
     """Whether the rows of windows in a file name sequences by number: older ones hold their ids."""
-    return path.exists() and NUMBER in pq.read_schema(path).names
+    return path.exists() and NUMBER in read_schema(path).names
 
 
 class SequenceNumbers:
