@@ -18,6 +18,7 @@ from autointerp.browser.codes import source_bounds, unit_code, unit_of_code
 from autointerp.progress import Reporter
 from autointerp.records import AutointerpError, Sequence, Split, UnitId, UnitRecord
 from autointerp.store import RunStore
+from autointerp.store.lock import UNWRITABLE
 
 _KEPT_SEQUENCES = 4096
 
@@ -82,7 +83,9 @@ class OpenedRun:
         if not is_current(path, self.folder):
             try:
                 build_index(self.folder, path, self.summary, reporter)
-            except (PermissionError, sqlite3.OperationalError) as error:
+            except (OSError, sqlite3.OperationalError) as error:
+                if isinstance(error, OSError) and error.errno not in UNWRITABLE:
+                    raise
                 kept = Path(tempfile.mkdtemp(prefix="autointerp-view-")) / path.name
                 reporter.note(f"{path} cannot be written ({error}): the index is in {kept}")
                 path = kept

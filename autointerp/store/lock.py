@@ -1,5 +1,6 @@
 """One process writes a run; the next is told who holds it."""
 
+import errno
 import json
 import os
 import platform
@@ -10,6 +11,9 @@ from filelock import FileLock, Timeout
 
 from autointerp.records import AutointerpError
 from autointerp.store.files import write_text
+
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What a disk or folder says that one may read and not write."""
 
 
 class RunLock:
@@ -35,7 +39,10 @@ class RunLock:
         self._lock.release()
 
     def holder(self) -> str | None:
-        """Who holds the folder now, `None` where nobody does. Writes nothing."""
+        """Who holds the folder now, `None` where nobody does. Writes nothing.
+
+        Where the lock cannot be tried, as on a disk that is read only, a holder is who says so.
+        """
         if not Path(self._lock.lock_file).exists():
             return None
         try:
@@ -43,6 +50,10 @@ class RunLock:
                 return None
         except Timeout:
             return self._who()
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            return self._who() if self._holder.exists() else None
 
     def _who(self) -> str:
         try:

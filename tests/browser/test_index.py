@@ -1,5 +1,7 @@
+import errno
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -159,18 +161,24 @@ def test_tokens_are_unpacked_as_they_were_packed() -> None:
         assert found.tolist() == row[name]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        sqlite3.OperationalError("unable to open database file"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.EROFS, "Read-only file system"),
+    ],
+)
 def test_a_folder_that_cannot_be_written_is_read_all_the_same(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, said: Exception
 ) -> None:
-    import sqlite3
-
     import autointerp.browser.opened as module
 
     real = module.build_index
 
     def refuse(place: Path, path: Path, *rest: object) -> None:
         if path.parent == folder:
-            raise sqlite3.OperationalError("unable to open database file")
+            raise said
         real(place, path, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "build_index", refuse)
