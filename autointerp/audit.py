@@ -7,7 +7,7 @@ here and nowhere else, and every reading is logged in the run's `audit_log.jsonl
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from autointerp import stats
-from autointerp.analysis.values import interval_json
+from autointerp.analysis.values import interval_json, outcome_of_score
 from autointerp.config import RunConfig, load_config
 from autointerp.progress import Reporter, Silent
 from autointerp.records import (
@@ -94,7 +94,9 @@ def audit_run(
     Returns:
         `cost`, and `groups`: per source and explainer `selected` and `reference`, each with `n`,
         `by_status`, and for lift and score the means on `test` and `audit` and the mean of
-        test − audit with its interval. Also written to the run's `audit.json`.
+        test − audit with its interval; `missing`: `n` scores without a number or a lift per
+        `status`, and the first `reason`; of a dry one those known before anything is asked. Also
+        written to the run's `audit.json`.
 
     Raises:
         AutointerpError: where the folder holds no scored run, or the budget is spent.
@@ -116,10 +118,11 @@ def audit_run(
             costs = [asdict(one) for one in cost]
             found: dict[str, Any] = {"run": config.name, "top": top, "cost": costs, "groups": []}
             if dry:
-                return found
+                return found | {"missing": _missing(_unstarted(run, entries))}
             _log(run, entries, top)
             scores = _score(run, entries)
             found["groups"] = list(_groups(entries, scores, config.seed))
+            found["missing"] = _missing(zip(entries, scores, strict=True))
             run.store.write_json("audit.json", found)
             return found
         finally:
@@ -315,6 +318,31 @@ def _paired(values: Sequence[tuple[float | None, float | None]], seed: int) -> d
 
 def _value(score: Score) -> float | None:
     return 0.0 if score.status is Status.CONSTANT_PREDICTION else score.value
+
+
+def _missing(pairs: Iterable[tuple[_Entry, Score]]) -> list[dict[str, Any]]:
+    """How many scores on `audit` have no number, or no lift, and why the first has none."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry, score in pairs:
+        again = outcome_of_score(score)
+        if again.lift is not None and entry.test.lift is not None:
+            continue
+        why = again if again.lift is None else outcome_of_score(entry.test)
+        what = "not scored" if again.value is None else "without lift"
+        empty = {"what": what, "status": str(again.status), "n": 0, "reason": why.reason}
+        found.setdefault((what, str(again.status)), empty)["n"] += 1
+    return list(found.values())
+
+
+def _unstarted(run: Run, entries: Sequence[_Entry]) -> Iterator[tuple[_Entry, Score]]:
+    """The scores for which nothing need be asked: there is too little to score."""
+    for entry in entries:
+        steps = audit_scorer(run, entry.explanation.unit).score(_job(run, entry))
+        try:
+            next(steps)
+        except StopIteration as end:
+            yield entry, end.value
+        steps.close()
 
 
 def _log(run: Run, entries: Sequence[_Entry], top: float) -> None:

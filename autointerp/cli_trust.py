@@ -108,12 +108,16 @@ def _audit(folder: Path, top: float, reference: bool, dry: bool, as_json: bool) 
         )
     if as_json:
         print(json.dumps(found, indent=2))
-    elif not dry:
+        return
+    if not dry:
         from rich.console import Console
 
         from autointerp.viewer.audit_table import audit_table
 
         Console().print(audit_table(found))
+    for one in found["missing"]:
+        why = f" ({one['reason']})" if one["reason"] else ""
+        print(printable(f"{one['n']} {one['what']}: {one['status']}{why}"))
 
 
 def _verify(folder: Path, trace: str | None, tolerance: float, as_json: bool) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from autointerp.audit import _regression, audit_run
+from autointerp.audit import _regression, audit_run, audit_scorer
 from autointerp.cli import app
 from autointerp.records import AutointerpError, Score, Split, Status, UnitId
-from autointerp.runner import run
+from autointerp.runner import Run, run
+from autointerp.scorers import SimulationScorer
 from autointerp.store import RunStore
 from autointerp.verify import verify_run
 from tests.run_helpers import small_config
@@ -87,6 +88,28 @@ def test_a_score_that_fails_on_audit_keeps_no_number_of_test(
         assert (score.status, score.split) == (Status.FAILED, Split.AUDIT)
         assert score.reason == "the simulator is gone"
         assert (score.value, score.n_tokens, score.details) == (None, 0, {})
+
+
+def test_scores_without_a_number_are_counted_with_their_reason(
+    audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(audited, folder)
+    store = RunStore(folder)
+    with store.database as db:
+        db.execute("DELETE FROM scores WHERE scorer = 'audit'")
+    store.close()
+
+    def demanding(run: Run, unit: UnitId) -> SimulationScorer:
+        return replace(audit_scorer(run, unit), min_active_documents=99)
+
+    monkeypatch.setattr("autointerp.audit.audit_scorer", demanding)
+    for options in (["--dry"], []):
+        result = CliRunner().invoke(app, ["audit", str(folder), "--top", "0.3", *options])
+        assert result.exit_code == 0, result.output
+        assert "4 not scored: insufficient_data (active in " in result.output
+    (missing,) = json.loads((folder / "audit.json").read_text())["missing"]
+    assert missing["n"] == 4 and missing["reason"].endswith("99 needed")
 
 
 def test_a_design_that_draws_few_audit_windows_can_be_audited(
