@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from autointerp.records import AutointerpError, Simulation, content_key
-from autointerp.simulators.base import Simulator
+from autointerp.simulators.base import Simulator, within
 from autointerp.simulators.few_shot import FewShot, read_few_shot
 from autointerp.simulators.levels import expected_levels, gain_of_ten, level_tokens
 from autointerp.simulators.linear import product
@@ -95,12 +95,10 @@ class AllAtOnce(Simulator):
             AutointerpError: where the tokenizer has no single token for a digit, the model has no
                 key-value cache, or a setting is out of range.
         """
-        if not 0 <= mass_floor <= 1:
-            raise AutointerpError(f"mass_floor must lie between 0 and 1, not {mass_floor}")
         if batch_tokens is not None and batch_tokens < 1:
             raise AutointerpError(f"batch_tokens must be positive, not {batch_tokens}")
         check_has_cache(subject.model)
-        self.mass_floor = mass_floor
+        self.mass_floor = within(mass_floor, "mass_floor", 0, 1)
         self.prompt: SimulationPrompt = load_prompt(prompt)
         self._subject = subject
         self._tokenizer: Any = subject.tokenizer

@@ -1,10 +1,15 @@
 """What every simulator offers: predicted activations under an explanation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import wraps
+from numbers import Real
+from typing import Any, Protocol
 
-from autointerp.records import Simulation
+from autointerp.records import AutointerpError, Simulation, refuse_text
+
+Job = tuple[str, Sequence[Sequence[str]]]
+"""An explanation and the sequences to read under it: per sequence its token texts."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,13 @@ class Simulator(Protocol):
     fingerprint: str
     """Hash of everything a prediction depends on besides its inputs: model, prompt, settings."""
 
+    def __init_subclass__(cls) -> None:
+        """See to it that no simulator reads a string letter by letter: all are asked this way."""
+        super().__init_subclass__()
+        for name, checking in (("simulate", _checking_job), ("simulate_many", _checking_jobs)):
+            if name in vars(cls):
+                setattr(cls, name, checking(vars(cls)[name]))
+
     def simulate(self, explanation: str, sequences: Sequence[Sequence[str]]) -> list[Simulation]:
         """Predict every token of every sequence under one explanation.
 
@@ -56,13 +68,12 @@ class Simulator(Protocol):
             One simulation per sequence, its arrays as long as the sequence.
 
         Raises:
-            AutointerpError: where the simulator cannot use the explanation.
+            AutointerpError: where the simulator cannot use the explanation, or a string stands for
+                a list of tokens.
         """
         ...
 
-    def simulate_many(
-        self, jobs: Sequence[tuple[str, Sequence[Sequence[str]]]]
-    ) -> list[list[Simulation]]:
+    def simulate_many(self, jobs: Sequence[Job]) -> list[list[Simulation]]:
         """Simulate several explanations, each on its own sequences; batched where that helps.
 
         Args:
@@ -72,3 +83,43 @@ class Simulator(Protocol):
             Per job what `simulate` returns.
         """
         return [self.simulate(explanation, sequences) for explanation, sequences in jobs]
+
+
+def within(value: float, name: str, lowest: float, highest: float) -> float:
+    """A setting as it is; an `AutointerpError` where it is no number from `lowest` to `highest`."""
+    if not isinstance(value, Real) or not lowest <= value <= highest:
+        raise AutointerpError(
+            f"{name} must lie between {lowest:g} and {highest:g}, not {value!r:.80}"
+        )
+    return value
+
+
+def _checking_job(simulate: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(simulate)
+    def checked(self: Any, explanation: str, sequences: Sequence[Sequence[str]]) -> Any:
+        return simulate(self, *_readable(explanation, sequences))
+
+    return checked
+
+
+def _checking_jobs(simulate_many: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(simulate_many)
+    def checked(self: Any, jobs: Sequence[Job]) -> Any:
+        return simulate_many(self, [_readable(*job) for job in jobs])
+
+    return checked
+
+
+def _readable(explanation: str, sequences: Sequence[Sequence[str]]) -> Job:
+    """A job as it is, but iterators as lists; jobs may share their sequences, so no copies."""
+    if not isinstance(explanation, str):
+        kind = type(explanation).__name__
+        raise AutointerpError(f"an explanation must be a string, not {kind}: give its text")
+    wanted = "texts as a list, each a list of its tokens, such as [['We', ' fed'], ['It', ' ran']]"
+    refuse_text(sequences, wanted)
+    texts = sequences if isinstance(sequences, Sequence) else list(sequences)
+    for text in texts:
+        refuse_text(text, wanted)
+    if all(isinstance(text, Sequence) for text in texts):
+        return explanation, texts
+    return explanation, [list(text) for text in texts]

@@ -17,7 +17,8 @@ from autointerp.llm.base import TokenLogprobs
 from autointerp.llm.capabilities import Needs
 from autointerp.records import AutointerpError, Simulation, content_key
 from autointerp.simulators.asked import AskedSimulator, Readings, Steps, level_distribution, missing
-from autointerp.simulators.generated import MIN_LOGPROBS, checked_floor, checked_top
+from autointerp.simulators.base import within
+from autointerp.simulators.generated import MIN_LOGPROBS, checked_top
 from autointerp.simulators.prompt import SimulationPrompt, load_prompt
 
 DEFAULT_PROMPT = "simulate_tab_unknown"
@@ -60,7 +61,7 @@ class Completions(AskedSimulator):
             AutointerpError: where the prompt has no placeholders, or a setting cannot be used.
         """
         super().__init__(client)
-        self.mass_floor = checked_floor(mass_floor)
+        self.mass_floor = within(mass_floor, "mass_floor", 0, 1)
         self.top_logprobs = checked_top(top_logprobs, client)
         self.prompt = load_prompt(prompt)
         if self.prompt.branches or not self.prompt.unknown:

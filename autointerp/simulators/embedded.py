@@ -19,7 +19,7 @@ from torch import Tensor
 from autointerp import resources
 from autointerp.records import AutointerpError, Simulation, content_key
 from autointerp.simulators.alignment import Aligned, Aligner
-from autointerp.simulators.base import Simulator
+from autointerp.simulators.base import Simulator, within
 from autointerp.simulators.reader import N_LEVELS, Reader, load_reader
 
 _VERSION = 2
@@ -63,7 +63,7 @@ class Embedded(Simulator):
                 elsewhere if left out. Halved where memory runs out.
 
         Raises:
-            AutointerpError: where `batch_tokens` is not positive.
+            AutointerpError: where `batch_tokens` is not positive, or the floor no probability.
         """
         self.reader, self.tokenizer = reader, tokenizer
         self.device = reader.head.weight.device
@@ -71,7 +71,7 @@ class Embedded(Simulator):
         self.batch_tokens = default if batch_tokens is None else batch_tokens
         if self.batch_tokens < 1:
             raise AutointerpError(f"batch_tokens must be positive, not {self.batch_tokens}")
-        self.mass_floor = mass_floor
+        self.mass_floor = within(mass_floor, "mass_floor", 0, 1)
         self.aligner = Aligner(tokenizer)
         self.fingerprint = content_key(
             "simulator", name=self.name, version=_VERSION, reader=fingerprint, floor=mass_floor

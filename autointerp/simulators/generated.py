@@ -24,6 +24,7 @@ from autointerp.simulators.asked import (
     missing,
     quoted,
 )
+from autointerp.simulators.base import within
 from autointerp.simulators.chat_prompt import load_chat_prompt
 
 DEFAULT_PROMPT = "simulate_generated"
@@ -68,7 +69,7 @@ class Generated(AskedSimulator):
             AutointerpError: where the prompt or a setting cannot be used.
         """
         super().__init__(client)
-        self.mass_floor = checked_floor(mass_floor)
+        self.mass_floor = within(mass_floor, "mass_floor", 0, 1)
         self.top_logprobs = checked_top(top_logprobs, client)
         self.prompt = load_chat_prompt(prompt)
         self._turns = [_turn(self.prompt.question, example) for example in self.prompt.examples]
@@ -139,13 +140,6 @@ def _starts(logprobs: Sequence[TokenLogprobs], text: str) -> list[tuple[int, Tok
         found.append((place + lead, token))
         place += len(token.token)
     return found
-
-
-def checked_floor(mass_floor: float) -> float:
-    """The mass floor, where it is a probability; an `AutointerpError` elsewhere."""
-    if not 0 <= mass_floor <= 1:
-        raise AutointerpError(f"mass_floor must lie between 0 and 1, not {mass_floor}")
-    return mass_floor
 
 
 def checked_top(top_logprobs: int, client: LlmClient) -> int:

@@ -18,8 +18,9 @@ from autointerp.simulators.asked import (
     level_distribution,
     quoted,
 )
+from autointerp.simulators.base import within
 from autointerp.simulators.chat_prompt import load_chat_prompt
-from autointerp.simulators.generated import MIN_LOGPROBS, checked_floor, checked_top
+from autointerp.simulators.generated import MIN_LOGPROBS, checked_top
 
 DEFAULT_PROMPT = "simulate_one_token"
 
@@ -55,7 +56,7 @@ class OneAtATime(AskedSimulator):
             AutointerpError: where the prompt or a setting cannot be used.
         """
         super().__init__(client)
-        self.mass_floor = checked_floor(mass_floor)
+        self.mass_floor = within(mass_floor, "mass_floor", 0, 1)
         self.top_logprobs = checked_top(top_logprobs, client)
         self.prompt = load_chat_prompt(prompt)
         self._turns = [

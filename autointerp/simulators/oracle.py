@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from autointerp.records import AutointerpError, Simulation, content_key, derived_seed
-from autointerp.simulators.base import Simulator
+from autointerp.simulators.base import Simulator, within
 from autointerp.simulators.token_lookup import certain
 
 Rule = Callable[[Sequence[str]], np.ndarray]
@@ -38,7 +38,8 @@ class Oracle(Simulator):
         """Apply the explanation's rule; always known, level mass 1. See `Simulator`.
 
         Raises:
-            AutointerpError: where the oracle was not told what the explanation means.
+            AutointerpError: where the oracle was not told what the explanation means, or the rule
+                does not give one level per token.
         """
         rule = self._rules.get(explanation)
         if rule is None:
@@ -46,7 +47,15 @@ class Oracle(Simulator):
                 f"the oracle knows {len(self._rules)} explanations, and {explanation!r} is not "
                 "among them; pass its rule in `rules`"
             )
-        return [certain(rule(tokens)) for tokens in sequences]
+        found = [certain(rule(tokens)) for tokens in sequences]
+        for tokens, simulation in zip(sequences, found, strict=True):
+            if simulation.expected.shape != (len(tokens),):
+                raise AutointerpError(
+                    f"the rule of {explanation!r:.80} gave levels of shape "
+                    f"{list(simulation.expected.shape)} for a text of {len(tokens)} tokens: let it "
+                    "give one level per token"
+                )
+        return found
 
 
 class NoisyOracle(Simulator):
@@ -114,8 +123,8 @@ class Constant(Simulator):
     n_levels = 11
 
     def __init__(self, level: float = 0.0):
-        """Predict `level` at every token."""
-        self._level = level
+        """Predict `level`, from 0 to 10, at every token."""
+        self._level = within(level, "level", 0, self.n_levels - 1)
         self.fingerprint = content_key("simulator", name=self.name, level=level)
 
     def simulate(self, explanation: str, sequences: Sequence[Sequence[str]]) -> list[Simulation]:

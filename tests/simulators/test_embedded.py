@@ -144,6 +144,12 @@ def test_a_long_description_is_cut_before_the_text(simulator: Embedded, tokenize
     assert start[-len(after) :] == after
 
 
+@pytest.mark.parametrize("floor", [2.0, -0.1, float("nan"), "a"])
+def test_a_floor_that_is_no_probability_is_refused(folder: Path, floor: float) -> None:
+    with pytest.raises(AutointerpError, match="mass_floor must lie between 0 and 1, not"):
+        load_simulator("embedded", model=str(folder), mass_floor=floor)
+
+
 def test_a_folder_without_a_simulator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AutointerpError, match="holds no simulator"):
         load_simulator("embedded", model=str(tmp_path))

@@ -93,6 +93,57 @@ def test_words_are_no_lookup_table(explanation):
         load_simulator("token_lookup").simulate(explanation, WINDOWS)
 
 
+TABLE = json.dumps({"token_means": {"a": 3.25}, "default": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("explanation", "sequences", "says"),
+    [
+        (TABLE, ["horse"], "'horse' is a string: give texts as a list, each a list of its tokens"),
+        (TABLE, "horse", "'horse' is a string: give texts as a list"),
+        (TABLE, [["a"], b"horse"], "b'horse' is a string: give texts as a list"),
+        (None, [["a"]], "an explanation must be a string, not NoneType: give its text"),
+    ],
+)
+def test_no_simulator_reads_a_string_letter_by_letter(explanation, sequences, says):
+    class OfMyOwn(Constant):
+        def simulate(self, explanation, sequences):
+            return super().simulate(explanation, sequences)
+
+    for simulator in (load_simulator("token_lookup"), OfMyOwn(2.0)):
+        with pytest.raises(AutointerpError, match=says):
+            simulator.simulate(explanation, sequences)
+        with pytest.raises(AutointerpError, match=says):
+            simulator.simulate_many([(explanation, sequences)])
+
+
+def test_iterators_of_tokens_are_read_once_and_lists_are_not_copied():
+    seen = []
+
+    class Seeing(Constant):
+        def simulate(self, explanation, sequences):
+            seen.append(sequences)
+            return super().simulate(explanation, sequences)
+
+    simulator = Seeing(2.0)
+    (found,) = simulator.simulate("x", (iter(["a", "b"]) for _ in range(1)))
+    assert seen == [[["a", "b"]]] and found.expected.tolist() == [2.0, 2.0]
+    simulator.simulate_many([("x", WINDOWS), ("y", WINDOWS)])
+    assert seen[1] is WINDOWS and seen[2] is WINDOWS
+
+
+def test_the_oracle_refuses_a_rule_that_gives_another_number_of_levels():
+    oracle = load_simulator("oracle", rules={"x": lambda tokens: np.zeros(7)})
+    with pytest.raises(AutointerpError, match=r"levels of shape \[7\] for a text of 4 tokens"):
+        oracle.simulate("x", WINDOWS)
+
+
+@pytest.mark.parametrize("level", [float("nan"), -1.0, 10.5, "5"])
+def test_a_constant_off_the_scale_is_refused(level):
+    with pytest.raises(AutointerpError, match="level must lie between 0 and 10, not"):
+        load_simulator("constant", level=level)
+
+
 def test_the_oracle_refuses_an_explanation_it_was_not_told():
     with pytest.raises(AutointerpError, match="'the letter z' is not among them"):
         Oracle(RULES).simulate("the letter z", WINDOWS)
