@@ -55,12 +55,12 @@ def export_run(
         AutointerpError: where the run cannot be read.
     """
     if format not in FORMATS:
-        raise UsageError(f"--format {format!r} is not one of {', '.join(FORMATS)}")
+        raise UsageError(f"format {format!r} is not one of {', '.join(FORMATS)}")
     choice, place = choice or TextChoice(), Path(output)
     if format in _FILES and place.is_dir():
-        raise UsageError(f"{place} is a folder: --format {format} writes one file")
+        raise UsageError(f"{place} is a folder: format {format} writes one file")
     if format not in _FILES and place.is_file():
-        raise UsageError(f"{place} is a file: --format {format} writes a folder")
+        raise UsageError(f"{place} is a file: format {format} writes a folder")
     if (Path(folder) / "import.json").exists():
         return Exported(_export_import(Path(folder), format, place, choice))
     run = FinishedRun(folder)
@@ -96,6 +96,6 @@ def _export_import(folder: Path, format: str, place: Path, choice: TextChoice) -
         )
     if format not in _FILES:
         raise UsageError(
-            f"--format {format} needs the run itself; an import goes out as {', '.join(_FILES)}"
+            f"format {format} needs the run itself; an import goes out as {', '.join(_FILES)}"
         )
     return _FILES[format](imported_rows(folder, choice), place)

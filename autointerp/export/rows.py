@@ -18,6 +18,7 @@ from autointerp.records import (
     TokenLogit,
     UnitId,
     UnitRecord,
+    whole_number,
 )
 from autointerp.store import RunStore
 
@@ -43,6 +44,12 @@ class TextChoice:
 
     licence: str | None = None
     """Licence of the corpus, in words."""
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("examples", 0), ("max_context", 1)):
+            value = getattr(self, name)
+            if value is not None:
+                whole_number(value, name, lowest)
 
 
 class FinishedRun:

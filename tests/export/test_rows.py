@@ -74,6 +74,29 @@ def test_a_cut_window_keeps_its_largest_activation(exported_run: Path, tmp_path:
             assert max(short["activations"]) == max(long["activations"])
 
 
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"examples": -1}, "examples must be a whole number of at least 0, not -1"),
+        ({"examples": 2.5}, "examples must be a whole number of at least 0, not 2.5"),
+        ({"max_context": -3}, "max_context must be a whole number of at least 1, not -3"),
+        ({"max_context": 0}, "max_context must be a whole number of at least 1, not 0"),
+    ],
+)
+def test_a_choice_of_texts_below_nothing_is_refused(choice: dict[str, Any], says: str) -> None:
+    with pytest.raises(AutointerpError, match=says):
+        TextChoice(**choice)
+
+
+@pytest.mark.parametrize(("given", "says"), [("xml", "format 'xml' is"), ("csv", "format csv")])
+def test_errors_of_an_export_do_not_speak_of_options(
+    given: str, says: str, exported_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=says) as error:
+        export_run(exported_run, given, tmp_path)
+    assert "--" not in str(error.value)
+
+
 def test_parquet_holds_what_jsonl_holds(exported_run: Path, tmp_path: Path) -> None:
     for kind in ("jsonl", "parquet"):
         export_run(exported_run, kind, tmp_path / f"rows.{kind}")
