@@ -148,10 +148,12 @@ def status(
             for name, done in found.recorded.items()
         )
         print(f"{found.folder}: {recorded or 'no sources'}")
-        print(f"explanations: {_counts(found.explanations)}")
-        print(f"scores: {_counts(found.scores)}")
+        print(f"explanations: {_counts(found.explanations)}{found.beside('explanations')}")
+        print(f"scores: {_counts(found.scores)}{found.beside('simulation')}")
         for scorer, counts in found.judged_scores.items():
-            print(f"scores by {scorer}: {_counts(counts)}")
+            print(f"scores by {scorer}: {_counts(counts)}{found.beside(scorer)}")
+        if found.earlier is None and found.finished:
+            print("these are of every config so far: no table of the present one is there yet")
         if line := found.retry_line():
             print(line)
         for line in spending_lines(found.spending, found.in_flight):

@@ -1,13 +1,17 @@
 """How far a run is, read from its folder."""
 
-from dataclasses import dataclass
+import json
+import os
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from autointerp.records import AutointerpError, Status
-from autointerp.store.ledger import read_spending
+from autointerp.records import AutointerpError, Split, Status
+from autointerp.store.ledger import Spending
 from autointerp.store.lock import RunLock
 from autointerp.store.run_store import RunStore
 
@@ -19,10 +23,14 @@ class RunStatus:
     folder: Path
     recorded: dict[str, bool]
     explanations: dict[str, int]
-    """Stored explanations per status, of all configs this folder has seen."""
+    """Stored explanations per status, of the present config where `earlier` tells them apart."""
     scores: dict[str, int]
+    """The same of scores by simulation."""
     judged_scores: dict[str, dict[str, int]]
     """Stored scores per status, by scorer, of the scorers that ask a language model."""
+    earlier: dict[str, int] | None
+    """What is stored beside these, of earlier configs or units asked for singly, as `explanations`
+    and by scorer; `None` where the tables are older than the config, and all is counted above."""
     incomplete: dict[str, int]
     """Scores that have not failed, but lack an answer because a request did, by scorer; choices
     made by such scores, by explainer."""
@@ -33,6 +41,11 @@ class RunStatus:
     held_by: str | None
     finished: bool
     """Whether the page of results is there."""
+
+    def beside(self, name: str) -> str:
+        """The end of a line about `explanations` or a scorer: what earlier configs left."""
+        n = (self.earlier or {}).get(name)
+        return f" (and {n} of earlier configs or single units)" if n else ""
 
     def retry_line(self) -> str | None:
         """What failed or is incomplete, and how to ask again; `None` where there is nothing."""
@@ -79,26 +92,33 @@ def folder_of_config(config: str | Path) -> Path | None:
 
 
 def run_status(folder: str | Path) -> RunStatus:
-    """How far a run is. Never waits for its lock and writes nothing.
+    """How far a run is. Never waits for its lock and writes nothing: the disk may be read only.
 
     Raises:
         AutointerpError: where the folder holds no run.
     """
     place = Path(folder)
     config = config_file(place)
-    store = RunStore(place)
+    # Where it can be written, files that SQLite makes to read it are removed again by a writer.
+    store = RunStore(place, read_only=not os.access(place, os.W_OK))
     names = _source_names(config)
     held = RunLock(place).holder()
     has_results = (place / "results.sqlite").exists()
     try:
-        spending, in_flight = read_spending(place / "results.sqlite") if has_results else ([], 0)
-        by_scorer = store.count_scores() if has_results else {}
+        spending, in_flight = _spending(store.database) if has_results else ([], 0)
+        explanations, by_scorer, earlier = {}, {}, {}
+        if has_results:
+            table = place / "explanations.jsonl"
+            explanations, by_scorer, earlier = _counted(store.database, _keys_in(table))
+            if earlier and table.stat().st_mtime_ns < config.stat().st_mtime_ns:
+                explanations, by_scorer, earlier = _counted(store.database, None)
         return RunStatus(
             place,
             {name: store.records_key(name) is not None for name in names},
-            store.count("explanations") if has_results else {},
+            explanations,
             by_scorer.pop("simulation", {}),
             by_scorer,
+            earlier,
             store.count_incomplete() if has_results else {},
             spending,
             in_flight,
@@ -107,6 +127,65 @@ def run_status(folder: str | Path) -> RunStatus:
         )
     finally:
         store.close()
+
+
+def _keys_in(table: Path) -> set[str] | None:
+    """Keys of explanations and scores in `explanations.jsonl`; `None` where it cannot be read."""
+    if not table.exists():
+        return None
+    keys: set[str] = set()
+    try:
+        with table.open(encoding="utf-8") as file:
+            for line in file:
+                row: Any = json.loads(line)
+                found = (row["explanation_key"], *(s["key"] for s in row["scores"].values()))
+                keys.update(key for key in found if key)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # damaged, or of another version
+    return keys
+
+
+def _counted(
+    database: sqlite3.Connection, keys: set[str] | None
+) -> tuple[dict[str, int], dict[str, dict[str, int]], dict[str, int] | None]:
+    """Explanations per status, scores per scorer and status, and how many there are of others.
+
+    A score on `audit` stands in no table: it counts with its explanation.
+    """
+
+    def is_present(key: str) -> bool:
+        return keys is None or key in keys
+
+    earlier: Counter[str] = Counter()
+    explanations: Counter[str] = Counter()
+    for key, status in database.execute("SELECT key, status FROM explanations"):
+        if is_present(key):
+            explanations[status] += 1
+        else:
+            earlier["explanations"] += 1
+    scores: dict[str, Counter[str]] = {}
+    rows = database.execute("SELECT key, explanation_key, scorer, split, status FROM scores")
+    for key, explanation, scorer, split, status in rows:
+        own = scores.setdefault(scorer, Counter())
+        if is_present(explanation if split == Split.AUDIT else key):
+            own[status] += 1
+        else:
+            earlier[scorer] += 1
+    counted = {scorer: dict(own) for scorer, own in scores.items()}
+    return dict(explanations), counted, None if keys is None else dict(earlier)
+
+
+def _spending(database: sqlite3.Connection) -> tuple[list[dict[str, Any]], int]:
+    """The ledger, and requests in flight."""
+    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}
+    if "spending" not in tables:
+        return [], 0
+    names = [field.name for field in fields(Spending)]
+    rows = database.execute(
+        f"SELECT {', '.join(names)} FROM spending ORDER BY purpose, model, mode"
+    )
+    (flying,) = database.execute("SELECT COALESCE(SUM(requests), 0) FROM in_flight").fetchone()
+    return [dict(zip(names, row, strict=True)) for row in rows], int(flying)
 
 
 def _source_names(path: Path) -> list[str]:
