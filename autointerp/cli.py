@@ -400,7 +400,7 @@ def _run(
     changes: dict[str, Any] | None = None,
 ) -> None:
     from autointerp.config import RunConfig, load_config
-    from autointerp.runner import output_folder
+    from autointerp.runner import output_folder, run_folder
     from autointerp.runner import run as run_config
     from autointerp.store import folder_of_config, run_status
 
@@ -415,7 +415,7 @@ def _run(
     reporter = RichReporter(quiet=as_json)
     with reporter:
         results = run_config(settings, reporter=reporter, until=until, units=units)
-    again = run_status(folder).retry_line()
+    again = run_status(run_folder(settings)).retry_line()
     if results is None:
         print(f"{until} is done: {folder}")
         if again:

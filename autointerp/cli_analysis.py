@@ -323,11 +323,15 @@ def register_people(app: typer.Typer, guarded: Callable[[Callable[[], None]], No
 
         def work() -> None:
             from autointerp.explainers.labels import add_label
+            from autointerp.store.status import is_in_tables
 
             kept = add_label(run_folder, unit, text, author)
             print(printable(f"{kept.unit}: {kept.explanation} ({kept.author})"))
             config = shlex.quote(str(run_folder / "config.yaml"))
-            print(f"to score it: autointerp run {config}")
+            # A unit that the config does not choose is explained and scored when asked for singly.
+            singly = is_in_tables(run_folder, kept.unit) is False
+            asked = f" --unit {shlex.quote(kept.unit)}" if singly else ""
+            print(f"to score it: autointerp run {config}{asked}")
 
         guarded(work)
 

@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -131,18 +132,27 @@ def run_status(folder: str | Path) -> RunStatus:
 
 def _keys_in(table: Path) -> set[str] | None:
     """Keys of explanations and scores in `explanations.jsonl`; `None` where it cannot be read."""
-    if not table.exists():
-        return None
     keys: set[str] = set()
     try:
-        with table.open(encoding="utf-8") as file:
-            for line in file:
-                row: Any = json.loads(line)
-                found = (row["explanation_key"], *(s["key"] for s in row["scores"].values()))
-                keys.update(key for key in found if key)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        for row in _rows(table):
+            found = (row["explanation_key"], *(s["key"] for s in row["scores"].values()))
+            keys.update(key for key in found if key)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None  # damaged, or of another version
     return keys
+
+
+def is_in_tables(folder: str | Path, unit: str) -> bool | None:
+    """Whether a run's tables have a unit; `None` where there are none yet, or they are damaged."""
+    try:
+        return any(row["unit"] == unit for row in _rows(Path(folder) / "explanations.jsonl"))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _rows(table: Path) -> Iterator[Any]:
+    with table.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
 
 
 def _counted(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,24 @@ def test_a_label_by_hand_is_scored_beside_the_others_with_its_author(folder: Pat
     (own,) = [r for r in load_run(folder).rows if r.explainer == "human" and r.unit == unit]
     assert (own.explanation, own.author) == ("stones", "Bo")
     assert len((folder / "labels.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_command_printed_for_a_label_of_a_unit_not_chosen_scores_it(folder: Path) -> None:
+    chosen = {row.unit for row in load_run(folder).rows}
+    store = RunStore(folder)
+    units = [one for one in store.units("first_layer") if str(one.unit) not in chosen]
+    store.close()
+    unit = str(max(units, key=lambda one: one.active_documents).unit)
+    labelled = CliRunner().invoke(app, ["label", str(folder), unit, "farms", "--author", "Ada"])
+    command = shlex.split(labelled.output.split("to score it: autointerp ")[1])
+    assert command == ["run", str(folder / "config.yaml"), "--unit", unit]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    table = folder / "units" / unit.replace("/", ".") / "explanations.jsonl"
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    (own,) = [row for row in rows if (row["unit"], row["explainer"]) == (unit, "human")]
+    assert own["explanation"] == "farms"
+    assert own["scores"]["simulation"]["score"] is not None
 
 
 def test_a_label_that_cannot_be_kept_is_refused(folder: Path, tmp_path: Path) -> None:
