@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -178,24 +179,28 @@ def _print_verified(verified: Any) -> None:
         f"{n} scores recomputed from stored activations and answers: {verified.n_differing} "
         f"differ; the largest difference of any number is {verified.max_difference:.3g}"
     )
+    if verified.n_table_rows:
+        changed = Counter(one.file for one in verified.differences if one.file != "results.sqlite")
+        told = ", ".join(f"{n} values of {name} differ" for name, n in changed.items())
+        print(f"{verified.n_table_rows} rows of the tables made again: {told or 'none differs'}")
     if verified.n_choices:
         print(f"{verified.n_choices} choices among explanations made again")
     for why, count in sorted(verified.not_recomputed.items()):
         print(f"not recomputed: {count} {why}")
     if not n:
+        listed = f", and the tables list {verified.n_published}" * bool(verified.n_published)
         print(
-            "so nothing is known of these scores: give the run's config.yaml to `autointerp run` "
-            "again, then verify",
+            f"no score could be recomputed{listed}: so nothing is known of these scores: give the "
+            "run's config.yaml to `autointerp run` again, then verify",
             file=sys.stderr,
         )
     for link in verified.broken_links:
         print(f"broken link: {link}", file=sys.stderr)
     for one in verified.differences[:_MOST_SHOWN]:
-        print(
-            f"{one.unit} {one.explainer} {one.scorer}: {one.field} is stored as {one.stored}, "
-            f"recomputed {one.found}",
-            file=sys.stderr,
-        )
+        names = [one.file if one.file != "results.sqlite" else "", one.unit, one.explainer]
+        place = " ".join(name for name in (*names, one.scorer) if name)
+        said = f"{place}: {one.field} is stored as {one.stored}, recomputed {one.found}"
+        print(printable(said), file=sys.stderr)
     if len(verified.differences) > _MOST_SHOWN:
         rest = len(verified.differences) - _MOST_SHOWN
         print(f"… and {rest} more; --json has all", file=sys.stderr)

@@ -1,7 +1,8 @@
 """Recomputes what a run's folder claims, without a model: nothing is asked, nothing is changed.
 
-Two things are checked. **Scores**: every score is computed again from the stored activations and
-the stored simulations (or the kept answers of a judge) and compared number by number. **Links**:
+Three things are checked. **Scores**: every score is computed again from the stored activations and
+the stored simulations (or the kept answers of a judge) and compared number by number. **Tables**:
+`explanations.jsonl`, `scores.csv` and `summary.json` are made again from these scores. **Links**:
 every key is the hash of what it was made from, so the keys of the corpus, records, explanations and
 scores are hashed again from the facts in `provenance.json`.
 
@@ -19,6 +20,7 @@ from typing import Any, cast
 from autointerp.records import AutointerpError, Score, UnitId, UnitRecord
 from autointerp.stored_choices import choice_differences
 from autointerp.stored_run import CannotRecomputeError, StoredRun, from_store
+from autointerp.stored_tables import make_again
 
 __all__ = [
     "CannotRecomputeError",
@@ -47,6 +49,8 @@ class Difference:
     found: Any
     size: float | None
     """|stored − found|; `None` where they are no numbers."""
+    file: str = "results.sqlite"
+    """Where it is stored."""
 
 
 @dataclass
@@ -55,6 +59,10 @@ class Verification:
 
     run: str
     n_recomputed: int = 0
+    n_table_rows: int = 0
+    """Rows of `explanations.jsonl`, which were made again."""
+    n_published: int = 0
+    """Scores with a number in `explanations.jsonl`."""
     n_choices: int = 0
     """Explanations chosen among several whose choice was made again."""
     n_differing: int = 0
@@ -69,8 +77,13 @@ class Verification:
 
     @property
     def is_exact(self) -> bool:
-        """Whether everything that could be computed again is as stored."""
-        return not self.differences and not self.broken_links
+        """Whether everything that could be computed again is as stored, and anything could be."""
+        return not (self.differences or self.broken_links or self.is_unknown)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether numbers are published of which none could be computed again."""
+        return self.n_published > 0 and not self.n_recomputed
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -91,6 +104,7 @@ def verify_run(folder: str | Path, tolerance: float = TOLERANCE) -> Verification
     stored = StoredRun(folder)
     try:
         found = Verification(stored.config.name, broken_links=stored.broken_links())
+        recomputed: dict[str, Score] = {}
         for unit, scores in _by_unit(stored.store.scores()):
             record: UnitRecord | None = None
             for score in scores:
@@ -101,8 +115,10 @@ def verify_run(folder: str | Path, tolerance: float = TOLERANCE) -> Verification
                 except (CannotRecomputeError, AutointerpError) as why:
                     found.not_recomputed[str(why)] += 1
                     continue
+                recomputed[score.key] = again
                 _compare(found, score, again, tolerance)
         _choose_again(found, stored)
+        _make_tables_again(found, stored, recomputed, tolerance)
         return found
     finally:
         stored.store.close()
@@ -128,6 +144,30 @@ def _choose_again(found: Verification, stored: StoredRun) -> None:
             )
             for name, old, new in changed
         ]
+
+
+def _make_tables_again(
+    found: Verification, stored: StoredRun, recomputed: Mapping[str, Score], tolerance: float
+) -> None:
+    """Compare what is published with what the scores give."""
+    try:
+        made = make_again(stored, recomputed)
+    except (CannotRecomputeError, AutointerpError) as why:
+        if str(why) not in found.not_recomputed:  # else told with the scores that it keeps back
+            found.broken_links.append(f"the tables cannot be made again: {why}")
+        return
+    found.n_table_rows, found.n_published = made.n_rows, made.n_scores
+    again = f"`autointerp run {stored.store.folder / 'config.yaml'}` writes it anew"
+    found.broken_links += [f"{name} is missing: {again}" for name in made.missing]
+    for one in made.mismatches:
+        size = _distance(one.stored, one.found)
+        if size is not None:
+            found.max_difference = max(found.max_difference, size)
+            if size <= tolerance:
+                continue
+        unit, explainer, scorer, *_ = (*one.place, "", "", "")
+        values = one.stored, one.found, size
+        found.differences.append(Difference(unit, explainer, scorer, one.field, *values, one.file))
 
 
 def _compare(found: Verification, score: Score, again: Score, tolerance: float) -> None:

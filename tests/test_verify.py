@@ -253,3 +253,55 @@ def test_who_only_reads_makes_no_database_in_the_place_of_a_lost_one(copied: Pat
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 1 and "results.sqlite" in result.output, command
     assert not (copied / "results.sqlite").exists() and not output.exists()
+
+
+def test_changed_tables_differ_from_the_scores_they_are_of(copied: Path) -> None:
+    assert verify_run(copied).n_table_rows == 12
+    path = copied / "explanations.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    kept = [s for row in rows for s in row["scores"].values() if s["lift"] is not None]
+    for score in kept:
+        score["lift"] = score["score"] = 0.99
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = verify_run(copied)
+    assert (found.n_differing, found.is_exact) == (0, False)
+    assert {one.file for one in found.differences} == {"explanations.jsonl"}
+    assert len(found.differences) == 2 * len(kept)
+    result = CliRunner().invoke(app, ["verify", str(copied)])
+    assert result.exit_code == 1
+    assert f"{2 * len(kept)} values of explanations.jsonl differ" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("scores.csv", ",ok,0.", ",ok,0.9"), ("summary.json", '"mean": 0.', '"mean": 0.9')],
+)
+def test_a_number_changed_in_one_table_is_found(
+    copied: Path, name: str, old: str, new: str
+) -> None:
+    path = copied / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    (one,) = verify_run(copied).differences
+    assert one.file == name and one.size == pytest.approx(float(one.stored) - one.found)
+
+
+def test_rows_left_out_and_scores_unsaid_are_found(copied: Path) -> None:
+    path = copied / "explanations.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    scored = next(row for row in rows if row["scores"]["simulation"]["score"] is not None)
+    rows.remove(scored)
+    said = next(r["scores"]["simulation"] for r in rows if r["scores"]["simulation"]["key"])
+    said |= {"key": None, "score": None, "lift": None, "status": "not_run"}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fields = {one.field for one in verify_run(copied).differences if one.file == path.name}
+    assert {"row", "key"} <= fields
+
+
+def test_an_emptied_database_is_not_exact(copied: Path) -> None:
+    changed(copied, "DELETE FROM scores")
+    result = CliRunner().invoke(app, ["verify", str(copied)])
+    assert result.exit_code == 1
+    assert "no score could be recomputed, and the tables list" in result.output
+    found = verify_run(copied)
+    assert found.is_unknown and found.n_recomputed == 0 < found.n_published
