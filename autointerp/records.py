@@ -460,7 +460,8 @@ class Score:
     """Mean of the controls; a constant prediction counts 0, an undefined or failed one does not."""
 
     lift: float | None = None
-    """value − control_mean, paired on the same windows: the headline."""
+    """value − control_mean, paired on the same windows: the headline. `None` also where no other
+    unit of the source has an explanation by this explainer."""
 
     lift_interval: Interval | None = None
     n_tokens: int = 0
