@@ -361,11 +361,13 @@ class StoredRun:
 
     @cached_property
     def _cache(self) -> Any:
-        from autointerp.llm.cache import open_cache
+        from autointerp.llm.cache import ResponseCache, open_cache
 
         setting = self.config.llm.cache
         folder = self.store.folder.absolute().parent
         try:
+            if setting not in ("shared", "off", "read_only"):
+                return ResponseCache(Path(setting).expanduser(), read_only=True)
             return open_cache("read_only" if setting == "shared" else setting, folder)
         except AutointerpError:
             return None

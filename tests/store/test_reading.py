@@ -8,6 +8,7 @@ import pytest
 
 from autointerp.records import AutointerpError, UnitId
 from autointerp.store import RunStore
+from autointerp.store.batches import BatchLog, read_open
 from tests.store.test_run_store import write_corpus, write_records
 
 
@@ -67,3 +68,15 @@ def test_damaged_groups_of_rows_are_refused_by_name(folder: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(AutointerpError, match=r"made.parquet is damaged .*remove it, run again"):
         list(RunStore(folder).read_units([UnitId("made", 0)]))
+
+
+def test_batches_are_read_without_being_written(folder: Path) -> None:
+    reader = RunStore(folder, read_only=True)
+    assert read_open(reader.database) == []  # no run of it ever sent one
+    reader.close()
+    store = RunStore(folder)
+    row = BatchLog(store.ledger).intend("one", "client", "model", 1, [])
+    store.close()
+    reader = RunStore(folder, read_only=True)
+    assert read_open(reader.database) == [row]
+    reader.close()
