@@ -5,8 +5,8 @@ import os
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from autointerp import cli_trust, steering
 from autointerp.cli import READER_LEFT, app
 from autointerp.subject import embedded
+from autointerp.verify import Verification
 
 runner = CliRunner()
 
@@ -225,14 +226,9 @@ def test_a_missing_file_of_a_run_is_told_how_to_make_it_again(tmp_path: Path) ->
 def test_a_verification_of_nothing_says_that_nothing_is_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    nothing = SimpleNamespace(
-        n_recomputed=0,
-        n_differing=0,
-        max_difference=0.0,
-        n_choices=0,
-        not_recomputed={"of an earlier state of this run": 16},
-        broken_links=[],
-        differences=[],
-    )
+    why = Counter({"of an earlier state of this run": 16})
+    nothing = Verification("run", n_published=16, not_recomputed=why)
     cli_trust._print_verified(nothing)
-    assert "so nothing is known of these scores" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "so nothing is known of these scores" in told and "the tables list 16" in told
+    assert not nothing.is_exact
