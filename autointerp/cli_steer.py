@@ -75,9 +75,10 @@ def steer(
 
     def work() -> None:
         from autointerp.records import UsageError
-        from autointerp.steering import DEFAULT_PROMPTS, DEFAULT_STRENGTHS, load_unit
+        from autointerp.steering import DEFAULT_PROMPTS, DEFAULT_STRENGTHS, check_how, load_unit
         from autointerp.steering import steer as steer_unit
 
+        check_how(how)  # before the subject is loaded, which takes long
         if positions not in ("all", "prompt", "new", "last"):
             raise UsageError(f"--positions {positions!r} is not one of all, prompt, new, last")
         if strength and (kl is not None or how == "ablate"):

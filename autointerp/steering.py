@@ -217,11 +217,16 @@ def steer(
     return Steering(what.unit, how, edit.write_at, maximum, tuple(strengths), tuple(found))
 
 
+def check_how(how: str) -> None:
+    """Refuse a way of steering that is none."""
+    if how not in get_args(SteerHow):
+        raise UsageError(f"how={how!r} is not one of {', '.join(get_args(SteerHow))}")
+
+
 def _check(
     what: SteeredUnit, prompts: Sequence[str], strengths: Sequence[float], how: SteerHow
 ) -> None:
-    if how not in get_args(SteerHow):
-        raise UsageError(f"how={how!r} is not one of {', '.join(get_args(SteerHow))}")
+    check_how(how)
     refuse_text(prompts, "prompts as a list of texts")
     refuse_text(strengths, "strengths as a list of numbers")
     if not prompts:
