@@ -64,15 +64,21 @@ def test_every_reading_is_logged_and_the_second_computes_nothing(audited: Path) 
     assert RunStore(audited).ledger_totals() == before
 
 
-def test_a_score_that_fails_on_audit_keeps_no_number_of_test(
-    audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def unaudited(audited: Path, tmp_path: Path) -> Path:
+    """A copy of the run without its scores on `audit`."""
     folder = tmp_path / "run"
     shutil.copytree(audited, folder)
     store = RunStore(folder)
     with store.database as db:
         db.execute("DELETE FROM scores WHERE scorer = 'audit'")
     store.close()
+    return folder
+
+
+def test_a_score_that_fails_on_audit_keeps_no_number_of_test(
+    audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = unaudited(audited, tmp_path)
 
     def down(*_: object) -> None:
         raise AutointerpError("the simulator is gone")
@@ -93,12 +99,7 @@ def test_a_score_that_fails_on_audit_keeps_no_number_of_test(
 def test_scores_without_a_number_are_counted_with_their_reason(
     audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(audited, folder)
-    store = RunStore(folder)
-    with store.database as db:
-        db.execute("DELETE FROM scores WHERE scorer = 'audit'")
-    store.close()
+    folder = unaudited(audited, tmp_path)
 
     def demanding(run: Run, unit: UnitId) -> SimulationScorer:
         return replace(audit_scorer(run, unit), min_active_documents=99)

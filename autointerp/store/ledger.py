@@ -218,19 +218,13 @@ def lost(row: Reservation) -> Spending:
     )
 
 
-def read_spending(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_spending(db: sqlite3.Connection) -> tuple[list[dict[str, Any]], int]:
     """The ledger of a run that may be running, and requests in flight; writes nothing."""
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)
-    try:
-        names = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-        if "spending" not in names:
-            return [], 0
-        rows = db.execute(
-            f"SELECT purpose, model, mode, {', '.join(_SUMS)} FROM spending "
-            "ORDER BY purpose, model, mode"
-        ).fetchall()
-        (flying,) = db.execute("SELECT COALESCE(SUM(requests), 0) FROM in_flight").fetchone()
-        names = ("purpose", "model", "mode", *_SUMS)
-        return [dict(zip(names, row, strict=True)) for row in rows], int(flying)
-    finally:
-        db.close()
+    names = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
+    if "spending" not in names:
+        return [], 0
+    columns = ("purpose", "model", "mode", *_SUMS)
+    rows = db.execute(f"SELECT {', '.join(columns)} FROM spending ORDER BY purpose, model, mode")
+    spending = [dict(zip(columns, row, strict=True)) for row in rows]
+    (flying,) = db.execute("SELECT COALESCE(SUM(requests), 0) FROM in_flight").fetchone()
+    return spending, int(flying)

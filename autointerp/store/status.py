@@ -5,14 +5,14 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from autointerp.records import AutointerpError, Split, Status
-from autointerp.store.ledger import Spending
+from autointerp.store.ledger import read_spending
 from autointerp.store.lock import RunLock
 from autointerp.store.run_store import RunStore
 
@@ -106,7 +106,7 @@ def run_status(folder: str | Path) -> RunStatus:
     held = RunLock(place).holder()
     has_results = (place / "results.sqlite").exists()
     try:
-        spending, in_flight = _spending(store.database) if has_results else ([], 0)
+        spending, in_flight = read_spending(store.database) if has_results else ([], 0)
         explanations, by_scorer, earlier = {}, {}, {}
         if has_results:
             table = place / "explanations.jsonl"
@@ -183,19 +183,6 @@ def _counted(
             earlier[scorer] += 1
     counted = {scorer: dict(own) for scorer, own in scores.items()}
     return dict(explanations), counted, None if keys is None else dict(earlier)
-
-
-def _spending(database: sqlite3.Connection) -> tuple[list[dict[str, Any]], int]:
-    """The ledger, and requests in flight."""
-    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}
-    if "spending" not in tables:
-        return [], 0
-    names = [field.name for field in fields(Spending)]
-    rows = database.execute(
-        f"SELECT {', '.join(names)} FROM spending ORDER BY purpose, model, mode"
-    )
-    (flying,) = database.execute("SELECT COALESCE(SUM(requests), 0) FROM in_flight").fetchone()
-    return [dict(zip(names, row, strict=True)) for row in rows], int(flying)
 
 
 def _source_names(path: Path) -> list[str]:

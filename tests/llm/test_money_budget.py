@@ -244,7 +244,7 @@ def test_the_ledger_does_not_grow_with_calls(tmp_path: Path) -> None:
         ledger.settle([ticket], [Spending("explain", "m", requests=1, usd=0.001)])
     (row,) = ledger.rows()
     assert (row.requests, row.usd) == (500, pytest.approx(0.5))
-    rows, in_flight = read_spending(tmp_path / "results.sqlite")
+    rows, in_flight = read_spending(sqlite3.connect(tmp_path / "results.sqlite"))
     assert rows == [dict(vars(row))] and in_flight == 0
 
 
